@@ -1,0 +1,10 @@
+-- metrics: the newest value of every metric over all rows together, of every version that is not deleted.
+-- Columns: name (of the model), version, version_id, run_id, key, value, step, dataset_id, source, recorded_at, actor.
+-- Example: SELECT version, value FROM metrics WHERE name = 'flight-delay' AND key = 'auc' ORDER BY version
+CREATE OR REPLACE VIEW metrics AS
+SELECT v.name, v.version, x.version_id, x.run_id, x.key, x.value, x.step, x.dataset_id, x.source, x.recorded_at, x.actor
+FROM lake.metrics x
+JOIN model_versions v USING (version_id)
+WHERE x.slice = ''
+QUALIFY row_number() OVER (
+    PARTITION BY x.version_id, x.key, x.dataset_id ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1;

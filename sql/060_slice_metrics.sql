@@ -1,0 +1,13 @@
+-- slice_metrics: the newest value of every metric on every slice, of every version that is not deleted.
+-- Columns: name (of the model), version, version_id, run_id, key, slice (`column=value,...`), value, step, dataset_id,
+-- source, recorded_at, actor.
+-- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc'
+CREATE OR REPLACE VIEW slice_metrics AS
+SELECT v.name, v.version, x.version_id, x.run_id, x.key, x.slice, x.value, x.step, x.dataset_id, x.source,
+    x.recorded_at, x.actor
+FROM lake.metrics x
+JOIN model_versions v USING (version_id)
+WHERE x.slice <> ''
+QUALIFY row_number() OVER (
+    PARTITION BY x.version_id, x.key, x.slice, x.dataset_id
+    ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1;

@@ -1,0 +1,9 @@
+-- version_datasets: which dataset versions each model version was trained on.
+-- Columns: name (of the model), version, version_id, dataset, semver, dataset_id, dataset_commit.
+-- Example: SELECT version, dataset, semver, dataset_commit FROM version_datasets WHERE name = 'flight-delay'
+CREATE OR REPLACE VIEW version_datasets AS
+SELECT v.name, v.version, v.version_id, d.name AS dataset, d.semver, d.dataset_id, d.commit AS dataset_commit
+FROM lake.lineage l
+JOIN model_versions v ON l.target = 'model:' || v.version_id
+JOIN datasets d ON l.source = 'dataset:' || d.dataset_id
+WHERE l.relation = 'trained';

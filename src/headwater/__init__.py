@@ -1,0 +1,81 @@
+"""Headwater: a machine-learning model registry that lives inside the data lake.
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.errors import (
+        AlreadyExistsError,
+        ConflictError,
+        GateFailedError,
+        HeadwaterError,
+        IntegrityError,
+        InvalidInputError,
+        LakeError,
+        NotFoundError,
+        PermissionDeniedError,
+    )
+    from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion
+    from headwater.opening import create, open
+    from headwater.query import QueryResult
+    from headwater.registry import Registry
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "headwater.errors": (
+        "AlreadyExistsError",
+        "ConflictError",
+        "GateFailedError",
+        "HeadwaterError",
+        "IntegrityError",
+        "InvalidInputError",
+        "LakeError",
+        "NotFoundError",
+        "PermissionDeniedError",
+    ),
+    "headwater.model": ("Alias", "ArtifactFile", "DatasetVersion", "LogEntry", "Metric", "Model", "ModelVersion"),
+    "headwater.query": ("QueryResult",),
+    "headwater.opening": ("create", "open"),
+    "headwater.registry": ("Registry",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Alias",
+    "AlreadyExistsError",
+    "ArtifactFile",
+    "ConflictError",
+    "DatasetVersion",
+    "GateFailedError",
+    "HeadwaterError",
+    "IntegrityError",
+    "InvalidInputError",
+    "LakeError",
+    "LogEntry",
+    "Metric",
+    "Model",
+    "ModelVersion",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "QueryResult",
+    "Registry",
+    "create",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'headwater' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

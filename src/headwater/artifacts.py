@@ -1,0 +1,388 @@
+"""Artifacts: what may be registered, its digest, and the way into the lake and out of it, every byte checked."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import stat
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from headwater.errors import AlreadyExistsError, IntegrityError, InvalidInputError, LakeError, NotFoundError
+from headwater.ids import new_id
+from headwater.lake.base import CHUNK, Lake
+from headwater.lake.objects import disk_errors
+from headwater.model import ArtifactFile
+from headwater.names import shown
+from headwater.transaction import Upload
+
+__all__ = ["External", "LocalFile", "Wanted", "check_in_lake", "digest_of", "flavors_of", "fold_path", "scan", "write"]
+
+_PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
+_FLAVORS = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch", ".safetensors": "safetensors", ".cbm": "catboost"}
+_FLAVORS |= dict.fromkeys(_PICKLES, "pickle") | {".keras": "keras", ".h5": "keras", ".gguf": "gguf", ".ubj": "xgboost"}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file that is going to be registered, as it was when it was found."""
+
+    name: str
+    path: Path
+    identity: tuple[int, int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.identity[0]
+
+
+def fold_path(kind: str, uuid: str) -> str:
+    """Return the folder for something with that ID, sharded by the ID's end so that no folder grows large."""
+    return f"{kind}/{uuid[-1]}/{uuid[-2]}/{uuid[-3]}/{uuid}/"
+
+
+def digest_of(files: Iterable[ArtifactFile], *, single: bool) -> str:
+    r"""Return the digest of an artifact: that of its file, or of its listing.
+
+    The listing is what this prints, in the artifact's folder:
+    `find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum`; the digest is its sha256.
+    """
+    files = sorted(files, key=lambda file: file.path.encode())
+    if single:
+        return files[0].sha256
+    lines = []
+    for file in files:
+        escaped = file.path.replace("\\", "\\\\")
+        lines.append(f"{chr(92) if escaped != file.path else ''}{file.sha256}  {escaped}\n")
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+def flavors_of(files: Iterable[ArtifactFile]) -> list[str]:
+    """Return the formats that the files' names tell of, sorted. No file is opened, least of all a pickle."""
+    return sorted({_FLAVORS[ext] for file in files if (ext := os.path.splitext(file.path)[1].lower()) in _FLAVORS})
+
+
+# -- into the lake ----------------------------------------------------------------------------------------------------
+def scan(path: str | os.PathLike[str]) -> tuple[list[LocalFile], bool]:
+    """Return the files of a file or folder, in order of name, and whether it is a single file.
+
+    Raises:
+        NotFoundError: There is nothing there.
+        InvalidInputError: It is or holds a link, a device or a name that cannot be kept, or it is an empty folder.
+    """
+    root = Path(path)
+    try:
+        found = os.lstat(root)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file or folder {shown(str(root))}") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{shown(str(root))} can't be read: {error}") from error
+    if stat.S_ISREG(found.st_mode):
+        return [_local(root.name, root, found)], True
+    if not stat.S_ISDIR(found.st_mode):
+        raise InvalidInputError(f"{shown(str(root))} is {_kind(found.st_mode)}", hint="register a file or a folder")
+    files = sorted(_scan(root, ""), key=lambda file: file.name.encode())
+    if not files:
+        raise InvalidInputError(
+            f"the folder {shown(str(root))} has no files in it", hint="there is nothing to register"
+        )
+    return files, False
+
+
+def _scan(folder: Path, prefix: str) -> Iterator[LocalFile]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise InvalidInputError(f"{shown(str(folder))} can't be read: {error.strerror}") from error
+    for each in entries:
+        found = each.stat(follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            yield from _scan(Path(each.path), f"{prefix}{each.name}/")
+        elif stat.S_ISREG(found.st_mode):
+            yield _local(prefix + each.name, Path(each.path), found)
+        else:
+            raise InvalidInputError(
+                f"{shown(prefix + each.name)} is {_kind(found.st_mode)}", hint="an artifact holds plain files only"
+            )
+
+
+def _kind(mode: int) -> str:
+    return "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+
+
+def _local(name: str, path: Path, found: os.stat_result) -> LocalFile:
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name) or len(name) > 1024:
+        raise InvalidInputError(f"the name {shown(name)} can't be kept", hint="rename the file")
+    return LocalFile(name, path, _identity(found))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
+def upload(files: Iterable[LocalFile], folder: str, put: Upload) -> list[ArtifactFile]:
+    """Stream files into a folder of the lake and return them with their digests.
+
+    Raises:
+        InvalidInputError: A file changed, or was exchanged, while it was read.
+    """
+    done = []
+    for file in files:
+        try:
+            handle = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise InvalidInputError(f"{shown(file.name)} can't be read: {error.strerror}") from error
+        with os.fdopen(handle, "rb", buffering=0) as stream:
+            before = _identity(os.fstat(handle))
+            info = put(folder + file.name, stream)
+            after = _identity(os.fstat(handle))
+        if not before == after == file.identity or info.size != file.size or info.sha256 is None:
+            raise InvalidInputError(
+                f"{shown(file.name)} changed while it was read", hint="register it when it is still"
+            )
+        done.append(ArtifactFile(file.name, info.size, info.sha256))
+    return done
+
+
+# -- out of the lake --------------------------------------------------------------------------------------------------
+Opener = Callable[[str], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an artifact has to be: its files, and how to open one by its path."""
+
+    what: str
+    files: list[ArtifactFile]
+    open: Opener
+
+
+def check_in_lake(lake: Lake, commit: str, folder: str, what: str, files: Iterable[ArtifactFile]) -> None:
+    """Compare the names and sizes of the objects under a folder with what was registered.
+
+    Raises:
+        IntegrityError: One is missing, or too many, or of another size.
+    """
+    expected = {folder + file.path: file.size for file in files}
+    present = {info.path: info.size for info in lake.list(commit, folder)}
+    for path in sorted(expected.keys() ^ present.keys()):
+        problem = "is missing" if path in expected else "was never registered"
+        raise IntegrityError(f"{what}: {path.removeprefix(folder)!r} {problem}", hint=_RESTORE)
+    for path, size in expected.items():
+        if present[path] != size:
+            raise IntegrityError(
+                f"{what}: {path.removeprefix(folder)!r} has {present[path]} bytes, not {size}", hint=_RESTORE
+            )
+
+
+_RESTORE = "pull another version, or restore the lake from a copy"
+
+
+def copy(wanted: Wanted, file: ArtifactFile, out: BinaryIO | None) -> None:
+    """Stream one file out of the lake, into `out` if given, and check it.
+
+    Raises:
+        IntegrityError: It is not what was registered.
+    """
+    digest = sha256()
+    size = 0
+    try:
+        with wanted.open(file.path) as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                if out is not None:
+                    out.write(chunk)
+    except NotFoundError:
+        raise IntegrityError(f"{wanted.what}: {file.path!r} is missing", hint=_RESTORE) from None
+    except IntegrityError as error:
+        raise IntegrityError(f"{wanted.what}: {error.message}", hint=_RESTORE) from error
+    if size != file.size or digest.hexdigest() != file.sha256:
+        raise IntegrityError(f"{wanted.what}: {file.path!r} is not what was registered", hint=_RESTORE)
+
+
+def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, ours: Callable[[str, str], bool]) -> Path:
+    """Write an artifact into the folder `dest`: beside it first, checked, then renamed into place.
+
+    What an earlier pull left there is replaced; other files are left alone, and one in the way is an error.
+
+    Args:
+        wanted: The artifact.
+        dest: The folder, made if need be.
+        force: Overwrite files that stand in the way.
+        ours: Says whether a file (its path under the folder, its sha256) is one that the registry knows.
+
+    Raises:
+        IntegrityError: The artifact is not what was registered; `dest` is as it was.
+        AlreadyExistsError: A file that the registry does not know stands in the way.
+    """
+    place = Path(os.path.abspath(dest))
+    if place.exists() and not place.is_dir():
+        raise AlreadyExistsError(f"{shown(str(dest))} is not a folder", hint="choose another destination")
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.parent / f".{place.name}-{new_id()}"
+        beside.mkdir()
+    try:
+        for file in wanted.files:
+            with disk_errors(beside):
+                target = beside / _safe(file.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open(target, "wb") as out:
+                    copy(wanted, file, out)
+        with disk_errors(place):
+            _move(beside, place, {file.path for file in wanted.files}, force=force, ours=ours)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return place
+
+
+def _safe(name: str) -> str:
+    """Return a file's path if it stays in its folder; the tables may come from a stranger.
+
+    Raises:
+        IntegrityError: It leads elsewhere.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in name:
+        raise IntegrityError(f"the artifact has a file named {shown(name)}, which leads out of its folder")
+    return name
+
+
+def _move(beside: Path, place: Path, names: set[str], *, force: bool, ours: Callable[[str, str], bool]) -> None:
+    if not place.exists() or not any(place.iterdir()):
+        # Renaming over an empty folder is atomic too.
+        beside.rename(place)
+        return
+    old: set[str] = set()
+    strangers: set[str] = set()
+    for path in place.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            name = path.relative_to(place).as_posix()
+            known = path.is_file() and not path.is_symlink() and ours(name, _sha256(path))
+            (old if known else strangers).add(name)
+    blocked = sorted(strangers & names)
+    if blocked and not force:
+        raise AlreadyExistsError(
+            f"{shown(str(place / blocked[0]))} is there already and isn't ours to replace",
+            hint="choose another destination, or use --force",
+        )
+    if not strangers:
+        # Nothing but an earlier pull: exchange the whole folder.
+        aside = place.parent / f".{place.name}-{new_id()}"
+        place.rename(aside)
+        try:
+            beside.rename(place)
+        except BaseException:
+            aside.rename(place)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    for name in sorted(names):
+        target = place / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (beside / name).replace(target)
+    for name in old - names:
+        (place / name).unlink()
+
+
+def _sha256(path: Path) -> str:
+    digest = sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# -- artifacts that live elsewhere ------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class External:
+    """A reference to one file outside the lake."""
+
+    url: str
+    sha256: str
+
+    SCHEMES = ("file", "s3", "https", "http", "oci")
+
+    @classmethod
+    def parse(cls, url: str, digest: str) -> External:
+        """Check a URL and its digest.
+
+        Raises:
+            InvalidInputError: The scheme is unknown, the URL holds a password, or the digest is not a sha256.
+        """
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in cls.SCHEMES:
+            raise InvalidInputError(
+                f"not a URL that can be kept: {shown(url)}", hint=f"use one of {', '.join(cls.SCHEMES)}"
+            )
+        if parts.password is not None:
+            raise InvalidInputError("the URL holds a password", hint="leave credentials to the environment")
+        digest = digest.lower().removeprefix("sha256:")
+        if len(digest) != 64 or any(c not in "0123456789abcdef" for c in digest):
+            raise InvalidInputError(f"not a sha256: {shown(digest)}", hint="give 64 hex digits with --sha256")
+        return cls(url, digest)
+
+    @property
+    def name(self) -> str:
+        """The file's name: the last part of the URL's path."""
+        return Path(urllib.parse.unquote(urllib.parse.urlsplit(self.url).path)).name or "artifact"
+
+    def open(self) -> BinaryIO:
+        """Open the file where it lives.
+
+        Raises:
+            LakeError: It can't be fetched from here.
+        """
+        scheme = urllib.parse.urlsplit(self.url).scheme
+        try:
+            if scheme == "file":
+                return open(urllib.request.url2pathname(urllib.parse.urlsplit(self.url).path), "rb")
+            if scheme in ("http", "https"):
+                return urllib.request.urlopen(self.url, timeout=60)  # type: ignore[no-any-return]
+            if scheme == "s3":
+                return self._open_s3()
+        except (OSError, urllib.error.URLError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise LakeError(f"{self.url} can't be fetched: {reason}", hint="check the URL") from error
+        raise LakeError(f"{scheme}: URLs can't be fetched by Headwater", hint=f"fetch {self.url} with its own tool")
+
+    def _open_s3(self) -> BinaryIO:
+        from pyarrow import fs
+
+        bucket, path = fs.FileSystem.from_uri(self.url)
+        return bucket.open_input_stream(path)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def fetched(self) -> Iterator[Wanted]:
+        """Fetch the file into a temporary one, check it, and hold it as an artifact of one file.
+
+        Raises:
+            IntegrityError: It is not the file of that sha256.
+            LakeError: It can't be fetched from here.
+        """
+        digest, size = sha256(), 0
+        with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
+            kept = Path(folder) / "artifact"
+            with self.open() as stream, disk_errors(kept), open(kept, "wb") as out:
+                while chunk := stream.read(CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    out.write(chunk)
+            if digest.hexdigest() != self.sha256:
+                raise IntegrityError(
+                    f"{self.url} is not the file that was registered: its sha256 is {digest.hexdigest()}",
+                    hint="it was changed where it lives",
+                )
+            files = [ArtifactFile(self.name, size, self.sha256)]
+            yield Wanted(self.url, files, lambda _: io.BufferedReader(io.FileIO(kept)))

@@ -1,0 +1,189 @@
+"""The program: the commands there are, imported one by one when they are called, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from headwater.cli.base import Group, Session
+from headwater.cli.output import PipeClosedError, clean, emit, flush, json_text, note, paint
+from headwater.errors import HeadwaterError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["COMMANDS", "NAME", "Program", "program"]
+
+NAME = "headwater"
+
+COMPLETE = "_HEADWATER_COMPLETE"
+"""The environment variable through which a shell asks for completions."""
+
+_SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "The lake": {
+        "init": ("lake", "Make a lake in this folder, or join one on a lakeFS server."),
+        "status": ("lake", "Show which lake, branch and commit this is, and how much there is."),
+        "log": ("lake", "Show what happened, newest first."),
+        "sql": ("sql", "Run one query that reads the lake's tables."),
+    },
+    "Models": {
+        "register": ("register", "Register a version of a model: its files and all that is known of it."),
+        "models": ("models", "List the registered models."),
+        "versions": ("models", "List a model's versions, newest first."),
+        "show": ("show", "Show all about a model, a version, an alias or a dataset."),
+        "resolve": ("models", "Print the version that an alias stands for."),
+        "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
+        "verify": ("verify", "Check every byte of models and datasets in the lake."),
+        "alias": ("labels", "Name versions: set, delete and list aliases."),
+        "tag-model": ("labels", "Set tags of a model or a version."),
+        "describe": ("labels", "Set the description of a model or a version."),
+        "rename": ("labels", "Give a model another name."),
+        "delete": ("labels", "Hide a version or a model, or bring it back."),
+    },
+    "Datasets": {
+        "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
+    },
+    "Your shell": {
+        "completion": ("completion", "Print the script that completes commands and names in your shell."),
+    },
+}
+COMMANDS = {name: home for section in _SECTIONS.values() for name, home in section.items()}
+"""By name: the module of `headwater.cli` that the command is in, and what it does in one sentence."""
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+class Program(Group):
+    """The `headwater` command, which knows its commands by name and imports one when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        module = import_module(f"headwater.cli.{COMMANDS[cmd_name][0]}")
+        found = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their sections, without importing any."""
+        wide = max(len(name) for name in COMMANDS)
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{wide}}", text) for name, (_, text) in commands.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete the names of commands, without importing any."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, args: Sequence[str] | None = None, *positional: Any, **named: Any) -> NoReturn:
+        """Run the command line and exit with its status.
+
+        Args:
+            args: The arguments, by default those of the process.
+            positional: Not used; click's own.
+            named: Not used; click's own.
+        """
+        try:
+            sys.exit(_run(self, list(sys.argv[1:] if args is None else args)))
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+def _run(program: Program, args: list[str]) -> int:
+    """Run a command and return the exit status; an exception that is nobody's fault but ours goes through."""
+    import os
+
+    session = Session()
+    try:
+        if asked := os.environ.get(COMPLETE):
+            from headwater.cli.completion import answer
+
+            return answer(program, asked)
+        status = 0
+        try:
+            with program.make_context(NAME, args, obj=session) as ctx:
+                program.invoke(ctx)
+        except click.exceptions.Exit as done:
+            status = done.exit_code
+        flush()
+        return status
+    except PipeClosedError:
+        return PIPE_CLOSED
+    except click.Abort:
+        return INTERRUPTED
+    except HeadwaterError as error:
+        _report(session.json, type(error).__name__, error.message, error.hint)
+        return error.exit_status
+    except click.exceptions.NoArgsIsHelpError as error:
+        if _wants_json(session, args):
+            _report(True, "UsageError", "a command is missing", _help_hint(error))
+        else:
+            note(error.format_message())
+        return error.exit_code
+    except click.UsageError as error:
+        message = error.format_message().strip().rstrip(".")
+        _report(_wants_json(session, args), "UsageError", message[:1].lower() + message[1:], _help_hint(error))
+        return error.exit_code
+
+
+def _wants_json(session: Session, args: list[str]) -> bool:
+    """Return whether JSON was asked for, even where parsing did not come to that."""
+    options = args[: args.index("--")] if "--" in args else args
+    return session.json or "--json" in options
+
+
+def _help_hint(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx is not None else NAME
+    if isinstance(error, click.NoSuchOption) and (error.option_name[1:2].isdigit() or error.option_name[1:2] == " "):
+        return "write -- before an argument that begins with -"
+    return f"`{path} --help` shows how it is used"
+
+
+def _report(as_json: bool, kind: str, message: str, hint: str) -> None:
+    if as_json:
+        note(json_text({"error": {"type": kind, "message": message, "hint": hint}}, sys.stderr))
+        return
+    note(f"{paint('error:', '1;31', sys.stderr)} {clean(message)}")
+    if hint:
+        note(f"{paint('hint:', '1', sys.stderr)} {clean(hint)}")
+
+
+_EXAMPLE = """\
+headwater init
+headwater register flight-delay model/ --metric auc=0.81 --tag team=ops
+headwater alias set flight-delay champion 1
+headwater pull flight-delay@champion serving/"""
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from headwater import __version__
+
+        emit(f"{NAME} {__version__}")
+        ctx.exit()
+
+
+program = Program(
+    NAME,
+    example=_EXAMPLE,
+    help="A model registry inside the data lake: one commit for metadata, artifact and data.",
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+        )
+    ],
+)

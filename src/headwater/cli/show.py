@@ -1,0 +1,166 @@
+"""The command `show`: all about one thing, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from headwater.cli.base import Session, argument, command
+from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table
+from headwater.cli.output import dim, strong
+from headwater.names import parse_model, quote
+
+if TYPE_CHECKING:
+    from headwater.model import DatasetVersion, Metric, Model, ModelVersion
+    from headwater.registry import Registry
+
+__all__ = ["dataset_lines", "show", "show_dataset"]
+
+
+@command(
+    "show",
+    ref=True,
+    example="""\
+headwater show flight-delay
+headwater show flight-delay@champion
+headwater show flights@1.1.0""",
+)
+@argument("reference", "REF", complete="anything")
+def show(session: Session, reference: str) -> None:
+    """Show all about a model, a version, an alias or a dataset.
+
+    REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
+    model:flight-delay/7 or dataset:flights@1.1.0.
+    """
+    with session.open() as registry:
+        if registry.is_dataset(reference):
+            show_dataset(session, registry, reference)
+            return
+        ref = parse_model(reference)
+        if ref.version is None and ref.alias is None:
+            model = registry.model(reference)
+            session.emit(model, lambda: _model_lines(model))
+        else:
+            _show_version(session, registry, registry.get(reference))
+
+
+def _model_lines(model: Model) -> Iterator[str]:
+    yield strong(quote(model.name))
+    if model.description:
+        yield from paragraph(model.description)
+    newest = f", the newest {model.latest_version}" if model.latest_version is not None else ""
+    yield from fields(
+        [
+            ("versions", f"{model.versions}{newest}"),
+            ("aliases", pairs(model.aliases.items())),
+            ("tags", pairs(model.tags.items())),
+            ("registered", f"{moment(model.recorded_at)} UTC by {model.actor}"),
+            ("commit", model.commit),
+            ("id", model.model_id),
+        ]
+    )
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+def _show_version(session: Session, registry: Registry, version: ModelVersion) -> None:
+    from headwater.model import as_json
+
+    metrics = registry.metrics(version.reference)
+    files = registry.files(version.reference)
+    trained_on = _trained_on(registry, version)
+    document = {
+        **as_json(version),
+        "metrics": {each.key: each.value for each in metrics if not each.slice},
+        "slice_metrics": [{"key": m.key, "slice": m.slice, "value": m.value} for m in metrics if m.slice],
+        "datasets": trained_on,
+        "files": files,
+    }
+
+    def lines() -> Iterable[str]:
+        yield strong(version.reference) + (f"  {dim(' '.join(version.aliases))}" if version.aliases else "")
+        if version.description:
+            yield from paragraph(version.description)
+        yield from fields(
+            [
+                ("registered", f"{moment(version.recorded_at)} UTC by {version.actor}"),
+                ("commit", version.commit),
+                ("id", version.version_id),
+                ("stage", version.stage if version.stage != "none" else ""),
+                ("at", version.external_url),
+                ("size", f"{size(version.size)} in {count(len(files), 'file')}" if files else ""),
+                ("sha256", version.digest),
+                ("formats", ", ".join(version.flavors)),
+                ("trained on", ", ".join(trained_on)),
+                ("code", _code(version.code)),
+                ("python", _environment(version.environment)),
+                ("params", pairs(version.params.items())),
+                ("tags", pairs(version.tags.items())),
+            ]
+        )
+        if metrics:
+            yield ""
+            yield from _metric_lines(metrics)
+        if files:
+            yield ""
+            rows = [(size(file.size), file.sha256[:12], file.path) for file in files]
+            yield from table(("size", "sha256", "file"), rows, right=("size",), first=False)
+
+    session.emit(document, lines)
+
+
+def _trained_on(registry: Registry, version: ModelVersion) -> list[str]:
+    found = registry.sql(
+        "SELECT dataset, semver FROM version_datasets WHERE version_id = $version_id ORDER BY dataset, semver",
+        {"version_id": version.version_id},
+    )
+    return [f"{quote(name)}@{semver}" for name, semver in found.fetchall()]
+
+
+def _metric_lines(metrics: list[Metric]) -> list[str]:
+    overall = sorted(metrics, key=lambda each: (each.key, each.slice))
+    sliced = any(each.slice for each in metrics)
+    rows = [(each.key, f"{each.value:.6g}", each.slice)[: 3 if sliced else 2] for each in overall]
+    return table(("metric", "value", "on")[: 3 if sliced else 2], rows, right=("value",), first=False)
+
+
+def _code(code: Any) -> str:
+    if code is None:
+        return ""
+    where = [code["commit"][:12]] if code["commit"] else []
+    where += [code["branch"]] if code["branch"] else []
+    where += [*code["tags"], *(["with changes"] if code["dirty"] else [])]
+    return f"{code['repository']} ({', '.join(where)})" if where else str(code["repository"])
+
+
+def _environment(environment: Any) -> str:
+    return f"{environment['python']} on {environment['platform']}" if environment is not None else ""
+
+
+# -- datasets ---------------------------------------------------------------------------------------------------------
+def show_dataset(session: Session, registry: Registry, reference: str) -> None:
+    """Print all about a dataset version, or the newest one of a dataset."""
+    found = registry.dataset(reference)
+    session.emit(found, lambda: dataset_lines(found))
+
+
+def dataset_lines(dataset: DatasetVersion) -> Iterator[str]:
+    """Yield what there is to say about a dataset version."""
+    yield strong(dataset.reference)
+    if dataset.description:
+        yield from paragraph(dataset.description)
+    counted = [(dataset.added, "added"), (dataset.removed, "removed"), (dataset.changed, "changed")]
+    yield from fields(
+        [
+            ("rows", f"{dataset.rows:,}" if dataset.rows is not None else ""),
+            ("size", size(dataset.bytes)),
+            ("changes", ", ".join(f"{number:,} {what}" for number, what in counted if number is not None)),
+            ("key", ", ".join(dataset.key)),
+            ("added", f"{moment(dataset.recorded_at)} UTC by {dataset.actor}"),
+            ("commit", dataset.commit),
+            ("sha256", dataset.digest),
+            ("id", dataset.dataset_id),
+        ]
+    )
+    if dataset.schema:
+        yield ""
+        yield from table(("column", "type"), dataset.schema.items(), first=False)

@@ -1,0 +1,126 @@
+"""Settings: which lake, which branch, who acts; argument, then environment, then file. Opens no lake."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from headwater.lake.objects import disk_errors
+
+__all__ = ["FOLDER", "Settings", "find", "load", "write"]
+
+FOLDER = ".headwater"
+_FILE = "config.toml"
+_KEYS = frozenset({"lake", "branch", "actor"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the lake is, the current branch, and who acts. `branch` is None where the lake's default is meant."""
+
+    lake: str
+    branch: str | None
+    actor: str
+
+
+def find(start: Path) -> Path | None:
+    """Return the nearest `.headwater/config.toml`, going up from a folder, or None."""
+    for folder in (start, *start.parents):
+        candidate = folder / FOLDER / _FILE
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def load(
+    *,
+    lake: str | None = None,
+    branch: str | None = None,
+    actor: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    start: Path | None = None,
+) -> Settings:
+    """Return the settings that hold here.
+
+    Args:
+        lake: URL given by the caller, before `$HEADWATER_LAKE` and the file.
+        branch: Branch given by the caller, before `$HEADWATER_BRANCH` and the file.
+        actor: Who acts, before `$HEADWATER_ACTOR`, the file, and the operating system's user.
+        environ: The environment.
+        start: The folder from which the file is looked for; the current one by default.
+
+    Raises:
+        NotFoundError: Nothing names a lake.
+        InvalidInputError: The file is not what `headwater init` writes, or the actor is not printable.
+    """
+    path = find(Path.cwd() if start is None else start)
+    kept = _read(path) if path is not None else {}
+    url = _first(lake, environ.get("HEADWATER_LAKE"), _located(kept.get("lake"), path))
+    if url is None:
+        raise NotFoundError("there is no lake here", hint="`headwater init` makes one; or name one with --lake URL")
+    # A branch that a file names belongs to the lake that the file names.
+    same = url == _located(kept.get("lake"), path)
+    who = _first(actor, environ.get("HEADWATER_ACTOR"), kept.get("actor")) or _user()
+    if not who.strip() or len(who) > 250 or not who.isprintable():
+        raise InvalidInputError(f"not somebody's name: {who[:80]!r}", hint="give --actor 1 to 250 printable characters")
+    return Settings(url, _first(branch, environ.get("HEADWATER_BRANCH"), kept.get("branch") if same else None), who)
+
+
+def _first(*values: str | None) -> str | None:
+    return next((value for value in values if value is not None and value != ""), None)
+
+
+def _located(url: str | None, path: Path | None) -> str | None:
+    """Return a URL as seen from the file: a relative folder is relative to the file's folder."""
+    if url is None or path is None or "://" in url:
+        return url
+    return str(path.parent / url)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        kept = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{path} can't be read: {error}", hint="mend it, or `init` anew") from error
+    if not _KEYS.issuperset(kept) or not all(isinstance(value, str) for value in kept.values()):
+        raise InvalidInputError(f"{path} has something in it that isn't ours", hint="it holds lake, branch and actor")
+    return kept
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def write(folder: Path, *, lake: str, branch: str) -> Path:
+    """Write `.headwater/config.toml` into a folder and return its path.
+
+    Args:
+        folder: The folder that `.headwater` goes into.
+        lake: The lake's URL; a folder may be relative to `.headwater`.
+        branch: The current branch.
+
+    Raises:
+        AlreadyExistsError: There is one.
+    """
+    path = folder / FOLDER / _FILE
+    if path.exists():
+        raise AlreadyExistsError(f"{path} is there already", hint="use it, or delete it first")
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{_FILE}.{os.getpid()}")
+        temporary.write_text(f"lake = {_toml(lake)}\nbranch = {_toml(branch)}\n", encoding="utf-8")
+        temporary.rename(path)
+    return path
+
+
+def _toml(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

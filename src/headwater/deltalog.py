@@ -1,0 +1,128 @@
+"""Delta log entries: write them, read them, and know which data files a version of a table consists of.
+
+The format is the Delta transaction log protocol, reader version 1, writer version 2. Knows no rows and no lake.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.errors import IntegrityError
+
+__all__ = ["CHECKPOINT_EVERY", "DataFile", "TableFiles", "entry", "log_path", "log_version", "replay"]
+
+CHECKPOINT_EVERY = 50
+"""Log entries between two checkpoints."""
+
+_ENTRY = re.compile(r"(\d{20})\.json$")
+_TIER = re.compile(r"(?:^|/)(\d)-")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A live data file: its path under the table's folder, bytes, and rows."""
+
+    path: str
+    size: int
+    rows: int
+
+    @property
+    def tier(self) -> int:
+        """Its compaction tier, which its name begins with; a stranger's file has none and is left alone."""
+        found = _TIER.search(self.path)
+        return int(found[1]) if found else 9
+
+
+@dataclass(slots=True)
+class TableFiles:
+    """What a table consists of at a commit: its Delta version, last checkpoint (or -1), and live files by path."""
+
+    version: int = -1
+    checkpoint: int = -1
+    files: dict[str, DataFile] = field(default_factory=dict)
+
+
+def log_path(version: int, suffix: str = "json") -> str:
+    """Return the path of a log entry (or a checkpoint) under its table's folder."""
+    return f"_delta_log/{version:020}.{suffix}"
+
+
+def log_version(path: str) -> int | None:
+    """Return the version of a log entry's path, or None for any other file."""
+    found = _ENTRY.search(path)
+    return int(found[1]) if found else None
+
+
+def entry(
+    operation: str,
+    micros: int,
+    *,
+    add: Iterable[tuple[DataFile, Mapping[str, Any]]] = (),
+    remove: Iterable[DataFile] = (),
+    data_change: bool = True,
+    extra: Iterable[Mapping[str, Any]] = (),
+) -> bytes:
+    """Return the bytes of a log entry.
+
+    Args:
+        operation: What `DESCRIBE HISTORY` shows.
+        micros: When, in microseconds since 1970-01-01 UTC.
+        add: Files with their statistics (`numRecords`, `minValues`, `maxValues`, `nullCount`).
+        remove: Files that are no longer part of the table.
+        data_change: False where the rows stay as they were.
+        extra: Other actions, such as `protocol` and `metaData`.
+    """
+    millis = micros // 1000
+    actions: list[Mapping[str, Any]] = [
+        {"commitInfo": {"timestamp": millis, "operation": operation, "engineInfo": "headwater"}},
+        *extra,
+    ]
+    actions += [
+        {"remove": {"path": f.path, "deletionTimestamp": millis, "dataChange": data_change, "size": f.size}}
+        for f in remove
+    ]
+    actions += [
+        {
+            "add": {
+                "path": f.path,
+                "partitionValues": {},
+                "size": f.size,
+                "modificationTime": millis,
+                "dataChange": data_change,
+                "stats": json.dumps(stats, separators=(",", ":")),
+            }
+        }
+        for f, stats in add
+    ]
+    return "\n".join(json.dumps(action, separators=(",", ":")) for action in actions).encode()
+
+
+def replay(table: TableFiles, version: int, body: bytes, where: str) -> None:
+    """Bring a table's files forward by one log entry.
+
+    Raises:
+        IntegrityError: The entry cannot be read, or does not follow the table's version.
+    """
+    if version != table.version + 1:
+        raise IntegrityError(
+            f"the log of {where} jumps from version {table.version} to {version}",
+            hint="a log entry is missing: restore the lake from a copy",
+        )
+    try:
+        for line in body.decode().splitlines():
+            action = json.loads(line) if line.strip() else {}
+            if "remove" in action:
+                table.files.pop(action["remove"]["path"], None)
+            elif "add" in action:
+                add = action["add"]
+                rows = json.loads(add["stats"])["numRecords"] if add.get("stats") else -1
+                table.files[add["path"]] = DataFile(add["path"], add["size"], rows)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"log entry {version} of {where} is not what was written", hint="restore the lake from a copy"
+        ) from error
+    table.version = version

@@ -1,0 +1,202 @@
+"""Folding rows and commits into the SQLite tables of a state; knows no lake and no files but that one.
+
+Rows come in any order and more than once with the same result, because tables are sets and an event names what it
+supersedes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from headwater.deltalog import TableFiles
+from headwater.lake.base import Commit
+
+__all__ = [
+    "ACTOR",
+    "FOLDED",
+    "FORMAT",
+    "KIND",
+    "LANDED",
+    "SCHEMA",
+    "SUBJECT",
+    "TX",
+    "fold_commits",
+    "fold_files",
+    "fold_rows",
+    "wipe",
+]
+
+TX = "headwater.tx"
+"""Commit metadata: the transaction whose rows the commit holds."""
+
+LANDED = "headwater.landed"
+"""Commit metadata of a merge: the transaction that it brought to the branch."""
+
+KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
+
+FORMAT = 1
+"""The layout of a folded state; one of another layout is made anew."""
+
+SCHEMA = f"""
+CREATE TABLE info (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE logs (name TEXT PRIMARY KEY, version INTEGER, checkpoint INTEGER) WITHOUT ROWID;
+CREATE TABLE files (name TEXT, path TEXT, size INTEGER, rows INTEGER, PRIMARY KEY (name, path)) WITHOUT ROWID;
+CREATE TABLE commits (
+    id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
+    landed TEXT, landed_micros INTEGER, position INTEGER);
+CREATE INDEX commits_tx ON commits (tx) WHERE tx IS NOT NULL;
+CREATE INDEX commits_position ON commits (position);
+CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
+CREATE TABLE versions (
+    version_id TEXT PRIMARY KEY, model_id TEXT, version INTEGER, tx TEXT, row TEXT, files TEXT);
+CREATE INDEX versions_number ON versions (model_id, version);
+CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, name TEXT, semver TEXT, tx TEXT, row TEXT, files TEXT);
+CREATE INDEX datasets_name ON datasets (name, semver);
+CREATE TABLE events (
+    event_id TEXT PRIMARY KEY, subject TEXT, kind TEXT, key TEXT, value TEXT, prev TEXT, reason TEXT, tx TEXT,
+    recorded_at INTEGER, actor TEXT, standing INTEGER);
+CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
+CREATE INDEX events_value ON events (kind, value) WHERE standing;
+CREATE INDEX events_subject ON events (subject);
+CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO info VALUES ('format', {FORMAT});
+"""
+
+FOLDED = ("models", "model_versions", "datasets", "events")
+"""Tables whose rows are folded."""
+
+
+def wipe(connection: sqlite3.Connection) -> None:
+    """Forget everything that was folded."""
+    connection.execute("DELETE FROM info WHERE key = 'commit'")
+    for name in ("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"):
+        connection.execute(f"DELETE FROM {name}")
+
+
+def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:
+    """Note what a table consists of now."""
+    connection.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?)", (name, found.version, found.checkpoint))
+    known = {path for (path,) in connection.execute("SELECT path FROM files WHERE name = ?", (name,))}
+    connection.executemany(
+        "DELETE FROM files WHERE name = ? AND path = ?", [(name, path) for path in known - found.files.keys()]
+    )
+    connection.executemany(
+        "INSERT INTO files VALUES (?, ?, ?, ?)",
+        [(name, file.path, file.size, file.rows) for file in found.files.values() if file.path not in known],
+    )
+
+
+def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -> None:
+    """Add commits (parents first) and say for each which first-parent commit of `head` brought it, and when."""
+    by_id = {commit.id: commit for commit in new}
+    connection.executemany(
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+        [
+            (
+                commit.id,
+                commit.metadata.get(TX),
+                commit.micros,
+                commit.metadata.get(KIND),
+                commit.metadata.get(SUBJECT),
+                commit.metadata.get(ACTOR),
+                commit.message,
+                json.dumps(commit.parents),
+            )
+            for commit in new
+        ],
+    )
+    spine: list[Commit] = []
+    at: str | None = head
+    while at is not None and at in by_id:
+        spine.append(by_id[at])
+        at = by_id[at].parents[0] if by_id[at].parents else None
+    row = connection.execute("SELECT max(position) FROM commits").fetchone()
+    position = (row[0] if row[0] is not None else -1) + 1
+    for landing in reversed(spine):
+        todo = [landing.id]
+        while todo:
+            commit = by_id.pop(todo.pop(), None)
+            if commit is None:
+                continue
+            todo += commit.parents
+            connection.execute(
+                "UPDATE commits SET landed = ?, landed_micros = ?, position = ? WHERE id = ?",
+                (landing.id, landing.micros, position, commit.id),
+            )
+        position += 1
+
+
+def fold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows of a table, times in microseconds; those that are there already change nothing."""
+    fold = _FOLDERS.get(table)
+    if fold is not None:
+        fold(connection, rows)
+
+
+def _fold_models(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT INTO models VALUES (:model_id, :tx, :recorded_at, :actor) ON CONFLICT DO UPDATE SET"
+        " tx = excluded.tx, recorded_at = excluded.recorded_at, actor = excluded.actor WHERE excluded.tx < models.tx",
+        rows,
+    )
+
+
+def _fold_versions(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            (row["version_id"], row["model_id"], row["version"], row["tx"], _light(row), json.dumps(row["files"]))
+            for row in rows
+        ),
+    )
+
+
+def _fold_datasets(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO datasets VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            (row["dataset_id"], row["name"], row["semver"], row["tx"], _light(row), json.dumps(row["files"]))
+            for row in rows
+        ),
+    )
+
+
+def _light(row: Mapping[str, Any]) -> str:
+    return json.dumps({key: value for key, value in row.items() if key != "files"}, ensure_ascii=False)
+
+
+def _fold_events(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    for row in rows:
+        event = row["event_id"]
+        stands = not connection.execute("SELECT 1 FROM superseded WHERE event_id = ?", (event,)).fetchone()
+        new = connection.execute(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                event,
+                row["subject"],
+                row["kind"],
+                row["key"],
+                row["value"],
+                json.dumps(row["prev"]),
+                row["reason"],
+                row["tx"],
+                row["recorded_at"],
+                row["actor"],
+                int(stands),
+            ),
+        ).rowcount
+        if new:
+            for prev in row["prev"]:
+                connection.execute("INSERT OR IGNORE INTO superseded VALUES (?)", (prev,))
+                connection.execute("UPDATE events SET standing = 0 WHERE event_id = ?", (prev,))
+
+
+_FOLDERS: dict[str, Callable[[sqlite3.Connection, Iterable[Mapping[str, Any]]], None]] = {
+    "models": _fold_models,
+    "model_versions": _fold_versions,
+    "datasets": _fold_datasets,
+    "events": _fold_events,
+}

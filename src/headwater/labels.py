@@ -1,0 +1,231 @@
+"""What can change about a model or version: aliases, tags, descriptions, names, tombstones; each change is an event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from headwater.context import Context
+from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from headwater.ids import from_micros
+from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
+from headwater.model import Alias
+from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
+from headwater.transaction import Transaction
+
+__all__ = ["Labels"]
+
+
+class Labels:
+    """The service for aliases, tags, descriptions, names and tombstones."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- aliases ------------------------------------------------------------------------------------------------
+    def aliases(self, name: str) -> list[Alias]:
+        """Return a model's aliases, by name."""
+        with self._context.reading() as fold:
+            rows = fold.rows(
+                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason FROM events e"
+                " JOIN versions v ON v.version_id = e.value"
+                " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' ORDER BY e.key, e.event_id",
+                model_id_of(fold, _bare(name)),
+            )
+            return [Alias(key, number, vid, from_micros(at), actor, why) for key, number, vid, at, actor, why in rows]
+
+    def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
+        """Point an alias at a version; where it points there already, nothing is written."""
+        check_alias(alias)
+        ref = ModelRef(_bare(name), version=version)
+
+        def work(tx: Transaction) -> None:
+            version_id, model_id, *_ = version_row(tx.fold, ref)
+            standing = tx.fold.standing(model_id, "alias", alias)
+            if [value for _, value in standing] == [version_id]:
+                return
+            tx.event(model_id, "alias", version_id, key=alias, reason=reason)
+            tx.fence(model_id)
+            before = [_number(tx, value) for _, value in standing if value is not None]
+            was = f", was {' and '.join(before)}" if before else ""
+            tx.subject = f"{quote(ref.name)}@{alias}"
+            tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}"
+
+        self._context.write("alias", work)
+
+    def delete_alias(self, name: str, alias: str, *, reason: str | None = None) -> None:
+        """Take an alias away.
+
+        Raises:
+            NotFoundError: The model has no such alias.
+        """
+        bare = _bare(name)
+
+        def work(tx: Transaction) -> None:
+            model_id = model_id_of(tx.fold, bare)
+            if all(value is None for _, value in tx.fold.standing(model_id, "alias", alias)):
+                raise NotFoundError(
+                    f"{quote(bare)} has no alias {alias!r}", hint=f"`headwater alias list {quote(bare)}`"
+                )
+            tx.event(model_id, "alias", None, key=alias, reason=reason)
+            tx.fence(model_id)
+            tx.subject = f"{quote(bare)}@{alias}"
+            tx.message = f"alias {quote(bare)}@{alias} is deleted"
+
+        self._context.write("alias", work)
+
+    # -- tags and descriptions ----------------------------------------------------------------------------------
+    def tag(self, reference: str, tags: Mapping[str, object | None]) -> None:
+        """Set tags of a model or version; None takes one away."""
+        checked = {
+            check_key(key, "tag"): None if value is None else check_text(str(value), "tag")
+            for key, value in tags.items()
+        }
+        if not checked:
+            raise InvalidInputError("no tag was given", hint="write KEY=VALUE")
+        ref = parse_model(reference)
+
+        def work(tx: Transaction) -> None:
+            subject = _subject(tx, ref)
+            for key, value in checked.items():
+                tx.event(subject, "tag", value, key=key)
+            tx.subject = str(ref)
+            tx.message = f"tag {ref}: " + ", ".join(
+                f"{k}={v}" if v is not None else f"no {k}" for k, v in checked.items()
+            )
+
+        self._context.write("tag", work)
+
+    def describe(self, reference: str, text: str) -> None:
+        """Set the description of a model or version."""
+        check_text(text, "description")
+        ref = parse_model(reference)
+
+        def work(tx: Transaction) -> None:
+            tx.event(_subject(tx, ref), "description", text)
+            tx.subject = str(ref)
+            tx.message = f"describe {ref}"
+
+        self._context.write("describe", work)
+
+    # -- names and tombstones -----------------------------------------------------------------------------------
+    def rename(self, name: str, new: str) -> None:
+        """Give a model another name; its versions, aliases and history stay its own, and nobody else gets the old name.
+
+        Raises:
+            AlreadyExistsError: Another model has, or had, the new name.
+        """
+        check_name(new, "model")
+        bare = _bare(name)
+
+        def work(tx: Transaction) -> None:
+            model_id = model_id_of(tx.fold, bare)
+            if bare == new:
+                raise AlreadyExistsError(f"the model is called {quote(new)} already")
+            holder = tx.claim(f"name/model/{new}", model_id)
+            if holder != model_id:
+                raise AlreadyExistsError(
+                    f"the name {quote(new)} belongs to another model", hint="a name is never given to a second model"
+                )
+            tx.event(model_id, "name", new)
+            tx.fence(model_id)
+            tx.subject = quote(new)
+            tx.message = f"rename {quote(bare)} to {quote(new)}"
+
+        self._context.write("rename", work)
+
+    def delete(self, reference: str, *, reason: str | None = None) -> None:
+        """Hide a version, or a model with all its versions; history keeps them and their numbers stay taken.
+
+        Raises:
+            ConflictError: An alias points there.
+        """
+        ref = parse_model(reference)
+
+        def work(tx: Transaction) -> None:
+            if ref.version is None and ref.alias is None:
+                model_id = model_id_of(tx.fold, ref.name)
+                subjects = [model_id, *_visible_versions(tx, model_id)]
+                pointing = tx.fold.rows(_POINTING, model_id)
+            else:
+                version_id, model_id, *_ = version_row(tx.fold, ref)
+                subjects = [version_id]
+                pointing = tx.fold.rows(_POINTING + " AND value = ?", model_id, version_id)
+            if pointing:
+                alias = pointing[0][0]
+                raise ConflictError(
+                    f"{ref} can't be deleted while alias {alias!r} points at it",
+                    hint=f"move it first, or `headwater alias delete {quote(ref.name)} {alias}`",
+                )
+            for subject in subjects:
+                tx.event(subject, "tombstone", HIDDEN, reason=reason)
+            tx.fence(model_id)
+            tx.subject = str(ref)
+            tx.message = f"delete {ref}" + (f": {reason}" if reason else "")
+
+        self._context.write("delete", work)
+
+    def undelete(self, reference: str) -> None:
+        """Bring back what `delete` hid: a version, or a model with the versions that were hidden with it.
+
+        Raises:
+            NotFoundError: It is not deleted.
+        """
+        ref = parse_model(reference)
+
+        def work(tx: Transaction) -> None:
+            model_id = model_id_of(tx.fold, ref.name, deleted=True)
+            if ref.version is None and ref.alias is None:
+                subjects = _hidden_together(tx, model_id)
+            else:
+                version_id = version_row(tx.fold, ref, deleted=True)[0]
+                subjects = [version_id] if is_hidden(tx.fold, version_id) else []
+                if subjects and is_hidden(tx.fold, model_id):
+                    subjects.append(model_id)
+            if not subjects:
+                raise NotFoundError(f"{ref} is not deleted")
+            for subject in subjects:
+                tx.event(subject, "tombstone", "restored")
+            tx.fence(model_id)
+            tx.subject = str(ref)
+            tx.message = f"bring back {ref}"
+
+        self._context.write("undelete", work)
+
+
+_POINTING = "SELECT key FROM events WHERE standing AND subject = ? AND kind = 'alias' AND value IS NOT NULL"
+
+
+def _bare(name: str) -> str:
+    ref = parse_model(name)
+    if ref.version is not None or ref.alias is not None:
+        raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")
+    return ref.name
+
+
+def _subject(tx: Transaction, ref: ModelRef) -> str:
+    if ref.version is None and ref.alias is None:
+        return model_id_of(tx.fold, ref.name)
+    return str(version_row(tx.fold, ref)[0])
+
+
+def _number(tx: Transaction, version_id: str) -> str:
+    row = tx.fold.one("SELECT version FROM versions WHERE version_id = ?", version_id)
+    return str(row[0]) if row else version_id
+
+
+def _visible_versions(tx: Transaction, model_id: str) -> list[str]:
+    rows = tx.fold.rows("SELECT version_id FROM versions WHERE model_id = ?", model_id)
+    return [version_id for (version_id,) in rows if not is_hidden(tx.fold, version_id)]
+
+
+def _hidden_together(tx: Transaction, model_id: str) -> list[str]:
+    """Return the subjects that the transaction which hid the model hid, and that are hidden still."""
+    hidden = tx.fold.one(
+        "SELECT tx FROM events WHERE standing AND subject = ? AND kind = 'tombstone' AND value = ?", model_id, HIDDEN
+    )
+    if hidden is None:
+        return []
+    rows = tx.fold.rows(
+        "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ?", HIDDEN, hidden[0]
+    )
+    return [subject for (subject,) in rows]

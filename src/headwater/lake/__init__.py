@@ -1,0 +1,1 @@
+"""Lakes: one port (`base`), two adapters (`local`, `lakefs`), and the grammar of refs."""

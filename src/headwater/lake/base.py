@@ -1,0 +1,209 @@
+"""The lake port: what every lake can do, in the words of a versioned object store; knows nothing of models or tables.
+
+A lake holds objects at paths on branches. Changes are staged on a branch with `put` and `delete`, made permanent by
+`commit`, and carried to another branch by `merge`. Readers name a commit, so they never see half of a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+__all__ = [
+    "AT",
+    "CHUNK",
+    "HIDDEN_PREFIX",
+    "Change",
+    "Commit",
+    "Lake",
+    "ObjectInfo",
+    "Source",
+    "Strategy",
+]
+
+CHUNK = 1 << 20
+"""Bytes that are held at a time when an object is streamed."""
+
+HIDDEN_PREFIX = "_hw_"
+"""Branches whose name begins so belong to Headwater: never listed, never named by a user."""
+
+AT = "headwater.at"
+"""Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
+
+Source = bytes | BinaryIO
+Strategy = Literal["none", "ours", "theirs"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object at a commit. `sha256` is None where only a stranger's upload is known to the lake."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its ID (64 hex digits), the IDs of its parents (first parent first), message and metadata."""
+
+    id: str
+    parents: tuple[str, ...]
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    micros: int = 0
+    """When it was made, in microseconds since 1970-01-01 UTC: `headwater.at`, else the lake's own date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that differs between two commits, seen from left to right."""
+
+    path: str
+    kind: Literal["added", "removed", "changed"]
+
+
+class Lake(Protocol):
+    """A versioned object store with branches, tags, commits and three-way merges.
+
+    `commit` arguments named `ref` in these methods take a commit ID of 64 hex digits or the name of a branch or tag,
+    and always mean what is committed there. Richer refs (`main~3`, short IDs) are resolved by `headwater.lake.refs`.
+    Every method raises `LakeError` when the lake cannot be reached or used, `NotFoundError` for a ref, branch or
+    path that is not there, and `PermissionDeniedError` when the credentials do not allow the call.
+    """
+
+    url: str
+    """Where it is, as a person would name it again; without credentials."""
+
+    default_branch: str
+
+    cache: Path
+    """A local folder of this lake's that may be deleted at any time."""
+
+    # -- refs ---------------------------------------------------------------------------------------------------
+    def head(self, branch: str) -> str:
+        """Return the commit ID that a branch points at."""
+
+    def branches(self) -> dict[str, str]:
+        """Return every branch that is not hidden, with its head's commit ID, in order of name."""
+
+    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
+        """Make a branch at commit `source` and return that commit's ID. A hidden one may die with this process.
+
+        Raises:
+            AlreadyExistsError: There is a branch or tag of that name.
+        """
+
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch and what is staged on it. Its commits stay readable by their IDs until collected."""
+
+    def tags(self) -> dict[str, str]:
+        """Return every tag with its commit ID, in order of name."""
+
+    def create_tag(self, name: str, commit: str) -> None:
+        """Make a tag.
+
+        Raises:
+            AlreadyExistsError: There is a branch or tag of that name.
+        """
+
+    def delete_tag(self, name: str) -> None:
+        """Delete a tag."""
+
+    def find_commits(self, prefix: str) -> list[str]:
+        """Return the IDs (at most two are needed) of commits that begin with `prefix`, 8 or more hex digits."""
+
+    # -- history ------------------------------------------------------------------------------------------------
+    def get_commit(self, commit: str) -> Commit:
+        """Return one commit by its full ID.
+
+        Raises:
+            IntegrityError: Its content does not match its ID.
+        """
+
+    def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
+        """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
+
+    def merge_base(self, left: str, right: str) -> str:
+        """Return a best common ancestor of two commits."""
+
+    def diff(self, left: str, right: str, prefix: str = "") -> Iterator[Change]:
+        """Yield, in order of path, what differs from commit `left` to commit `right` (two-dot) under a prefix."""
+
+    # -- writing ------------------------------------------------------------------------------------------------
+    def put(self, branch: str, path: str, source: Source) -> ObjectInfo:
+        """Stage an object, streamed in bounded memory, and return its size and sha256."""
+
+    def put_many(self, branch: str, objects: Mapping[str, bytes]) -> None:
+        """Stage several small objects, side by side where that is faster."""
+
+    def delete(self, branch: str, path: str) -> None:
+        """Stage the removal of an object; removing what is not there does nothing."""
+
+    def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
+        """Commit what is staged on a branch and return the new commit's ID.
+
+        Raises:
+            ConflictError: Nothing is staged.
+        """
+
+    def merge(
+        self, source: str, into: str, message: str, metadata: Mapping[str, str], *, strategy: Strategy = "none"
+    ) -> str:
+        """Merge the commits of `source` (a branch or commit) into branch `into` and return the merge commit's ID.
+
+        The merge commit's parents are the head of `into`, then the head of `source`. With strategy "ours" (or
+        "theirs") a path that both sides changed is taken from `into` (or from `source`).
+
+        Raises:
+            RaceLostError: Both sides changed one path, or `into` moved while it was being merged.
+            ConflictError: There is nothing to merge.
+        """
+
+    def claim(self, key: str, value: str, *, on: str | None = None) -> str:
+        """Reserve `key` with `value` for the whole lake, unless it is reserved; return the value that stands.
+
+        Where `on` names a hidden branch the reservation may become final only when that branch is merged, and the
+        merge raises `RaceLostError` if another claim came first.
+        """
+
+    def cut(self, sequence: str, value: str, *, after: int = 0, on: str | None = None) -> int:
+        """Reserve the lowest free number above `after` in a sequence, for the whole lake, and return it.
+
+        Numbers of a sequence are cut only here. `on` is as for `claim`.
+        """
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Queue behind this machine's other writers of the lake. A courtesy that saves lost races, not a guarantee."""
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    def stat(self, ref: str, path: str) -> ObjectInfo:
+        """Return an object's size and, where known, its sha256."""
+
+    def list(self, ref: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Yield the objects whose path begins with `prefix`, in order of the path's UTF-8 bytes."""
+
+    def open(self, ref: str, path: str) -> BinaryIO:
+        """Open an object for streaming reads.
+
+        Raises:
+            IntegrityError: While reading: the bytes are not those that were put.
+        """
+
+    def read(self, ref: str, path: str) -> bytes:
+        """Return the bytes of a small object, checked as `open` does."""
+
+    def read_many(self, ref: str, paths: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of several small objects, fetched side by side where that is faster."""
+
+    def localize(self, ref: str, paths: Iterable[str]) -> dict[str, Path]:
+        """Return local files that hold these objects; read-only, never changed, and valid until `close`."""
+
+    def delta(self, ref: str, path: str) -> tuple[str, dict[str, str]]:
+        """Return a URI and storage options with which a stock Delta client opens the table at `path`."""
+
+    def close(self) -> None:
+        """Let go of connections; later calls may fail."""

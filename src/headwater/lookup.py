@@ -1,0 +1,234 @@
+"""Finding models and versions in a folded state, and making of its rows what people hold; reads only."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headwater.errors import InvalidInputError, NotFoundError
+from headwater.ids import from_micros
+from headwater.model import ArtifactFile, Model, ModelVersion
+from headwater.names import ModelRef, quote
+from headwater.state import Fold
+
+__all__ = [
+    "HIDDEN",
+    "VERSION_COLUMNS",
+    "build_model",
+    "build_version",
+    "changed_labels",
+    "files_of",
+    "is_hidden",
+    "known_files",
+    "model_id_of",
+    "name_of",
+    "version_row",
+]
+
+HIDDEN = "hidden"
+"""Value of a `tombstone` event that hides its subject."""
+
+VERSION_COLUMNS = "v.version_id, v.model_id, v.version, v.tx, v.row, (SELECT id FROM commits c WHERE c.tx = v.tx)"
+"""What `build_version` takes, over `versions v`."""
+
+
+def is_hidden(fold: Fold, subject: str) -> bool:
+    """Return whether a tombstone hides something; where two stand, hidden stands."""
+    return any(value == HIDDEN for _, value in fold.standing(subject, "tombstone"))
+
+
+def model_id_of(fold: Fold, name: str, *, deleted: bool = False) -> str:
+    """Return the ID of the model that has a name now.
+
+    Raises:
+        NotFoundError: There is none; the hint says what comes near.
+    """
+    rows = fold.rows("SELECT subject FROM events WHERE standing AND kind = 'name' AND value = ?", name)
+    for (model_id,) in rows:
+        if deleted or not is_hidden(fold, model_id):
+            return str(model_id)
+    raise NotFoundError(f"there is no model {quote(name)}", hint=_nearest(fold, name))
+
+
+def _nearest(fold: Fold, name: str) -> str:
+    import difflib
+
+    renamed = fold.one("SELECT subject FROM events WHERE NOT standing AND kind = 'name' AND value = ?", name)
+    if renamed is not None and (now := name_of(fold, renamed[0])) != name:
+        return f"it is called {now} now"
+    names = [value for (value,) in fold.rows("SELECT value FROM events WHERE standing AND kind = 'name' LIMIT 2000")]
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else "`headwater models` lists them"
+
+
+def name_of(fold: Fold, model_id: str) -> str:
+    """Return a model's name: where two branches renamed it differently, the oldest that stands."""
+    standing = fold.standing(model_id, "name")
+    return standing[0][1] or model_id if standing else model_id
+
+
+def version_row(fold: Fold, ref: ModelRef, *, deleted: bool = False) -> Any:
+    """Return the row of `VERSION_COLUMNS` of one version.
+
+    Raises:
+        NotFoundError: There is no such model, version or alias.
+        InvalidInputError: The reference names no version.
+        ConflictError: The alias stands at two versions.
+    """
+    model_id = model_id_of(fold, ref.name, deleted=deleted)
+    if ref.alias is not None:
+        version_id = fold.value(model_id, "alias", ref.alias)
+        if version_id is None:
+            raise NotFoundError(
+                f"{quote(ref.name)} has no alias {ref.alias!r}", hint=f"`headwater alias list {quote(ref.name)}`"
+            )
+        row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", version_id)
+    elif ref.version is not None:
+        row = fold.one(
+            f"SELECT {VERSION_COLUMNS} FROM versions v WHERE model_id = ? AND version = ?", model_id, ref.version
+        )
+    else:
+        raise InvalidInputError(
+            f"{ref} is a model, and a version is needed",
+            hint=f"write {quote(ref.name)}/1, say",
+        )
+    if row is None or (is_hidden(fold, row[0]) and not deleted):
+        raise NotFoundError(f"there is no version {ref}", hint=f"`headwater versions {quote(ref.name)}` lists them")
+    return row
+
+
+def files_of(fold: Fold, version_id: str) -> list[ArtifactFile]:
+    """Return the files of a version."""
+    (text,) = fold.one("SELECT files FROM versions WHERE version_id = ?", version_id)
+    return [ArtifactFile(file["path"], file["size"], file["sha256"]) for file in json.loads(text)]
+
+
+def known_files(fold: Fold, model_id: str) -> set[tuple[str, str]]:
+    """Return the (path, sha256) of every file of every version of a model."""
+    rows = fold.rows("SELECT files FROM versions WHERE model_id = ?", model_id)
+    return {(file["path"], file["sha256"]) for (text,) in rows for file in json.loads(text)}
+
+
+def changed_labels(fold: Fold, model_id: str) -> dict[str, list[Any]]:
+    """Return, by version, the standing events that show in a listing: tags, descriptions, stages and aliases."""
+    found: dict[str, list[Any]] = {}
+    for subject, kind, key, value in fold.rows(
+        "SELECT e.subject, e.kind, e.key, e.value FROM events e JOIN versions v ON v.version_id = e.subject"
+        " WHERE v.model_id = ? AND e.standing AND e.kind IN ('tag', 'description', 'stage') ORDER BY e.event_id",
+        model_id,
+    ):
+        found.setdefault(subject, []).append((kind, key, value))
+    for alias, version_id in fold.rows(
+        "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'alias' AND value IS NOT NULL",
+        model_id,
+    ):
+        found.setdefault(version_id, []).append(("alias", alias, version_id))
+    return found
+
+
+def _changed_one(fold: Fold, model_id: str, version_id: str) -> list[Any]:
+    own = fold.rows(
+        "SELECT kind, key, value FROM events WHERE standing AND subject = ?"
+        " AND kind IN ('tag', 'description', 'stage', 'tombstone') ORDER BY event_id",
+        version_id,
+    )
+    return own + fold.rows(
+        "SELECT kind, key, value FROM events WHERE standing AND kind = 'alias' AND value = ? AND subject = ?",
+        version_id,
+        model_id,
+    )
+
+
+def build_version(
+    fold: Fold, row: Any, name: str, owner: Any, changed: dict[str, list[Any]] | None = None
+) -> ModelVersion:
+    """Return a version from a row of `VERSION_COLUMNS`.
+
+    Args:
+        fold: The state that the row is from.
+        row: The row.
+        name: The model's name now.
+        owner: The registry that its methods call.
+        changed: What `changed_labels` found, where many versions are built.
+    """
+    version_id, model_id, version, tx, text, commit = row
+    data = json.loads(text)
+    events = changed.get(version_id, []) if changed is not None else _changed_one(fold, model_id, version_id)
+    tags = dict(data["tags"])
+    description, stage, aliases, deleted = data["description"], "none", [], False
+    for kind, key, value in events:
+        if kind == "tag":
+            if value is None:
+                tags.pop(key, None)
+            else:
+                tags[key] = value
+        elif kind == "description":
+            description = value
+        elif kind == "stage":
+            stage = value
+        elif kind == "alias":
+            aliases.append(key)
+        else:
+            deleted = value == HIDDEN
+    return ModelVersion(
+        name=name,
+        version=version,
+        version_id=version_id,
+        commit=commit or tx,
+        model_id=model_id,
+        recorded_at=from_micros(data["recorded_at"]),
+        actor=data["actor"],
+        digest=data["digest"],
+        size=data["size"],
+        aliases=tuple(sorted(set(aliases))),
+        stage=stage,
+        description=description,
+        params=data["params"],
+        tags=tags,
+        run_id=data["run_id"],
+        external_url=data["external_url"],
+        flavors=tuple(data["flavors"]),
+        signature=data["signature"],
+        code=data["code"],
+        environment=data["environment"],
+        base_version_id=data["base_version_id"],
+        path=data["path"],
+        deleted=deleted,
+        _owner=owner,
+    )
+
+
+def build_model(fold: Fold, model_id: str) -> Model:
+    """Return a registered model by its ID."""
+    tx, micros, actor, commit = fold.one(
+        "SELECT tx, recorded_at, actor, (SELECT id FROM commits c WHERE c.tx = m.tx) FROM models m WHERE model_id = ?",
+        model_id,
+    )
+    count, newest = fold.one(
+        "SELECT count(*), max(version) FROM versions v WHERE model_id = ? AND NOT EXISTS (SELECT 1 FROM events e"
+        " WHERE e.standing AND e.subject = v.version_id AND e.kind = 'tombstone' AND e.key = '' AND e.value = ?)",
+        model_id,
+        HIDDEN,
+    )
+    labels = fold.rows(
+        "SELECT kind, key, value FROM events WHERE standing AND subject = ? AND kind IN ('tag', 'description')"
+        " AND value IS NOT NULL ORDER BY event_id",
+        model_id,
+    )
+    aliases = fold.rows(
+        "SELECT e.key, v.version FROM events e JOIN versions v ON v.version_id = e.value"
+        " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' ORDER BY e.key",
+        model_id,
+    )
+    return Model(
+        name=name_of(fold, model_id),
+        model_id=model_id,
+        commit=commit or tx,
+        recorded_at=from_micros(micros),
+        actor=actor,
+        versions=count,
+        latest_version=newest,
+        aliases=dict(aliases),
+        description=next((value for kind, _, value in labels if kind == "description"), None),
+        tags={key: value for kind, key, value in labels if kind == "tag"},
+    )

@@ -1,0 +1,244 @@
+"""What people hold in their hands: frozen dataclasses for models, versions, datasets and log rows; no rules, no I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = [
+    "Alias",
+    "ArtifactFile",
+    "DatasetDiff",
+    "DatasetVersion",
+    "LogEntry",
+    "Metric",
+    "Model",
+    "ModelVersion",
+    "as_json",
+]
+
+
+class _Owner(Protocol):
+    """What a ModelVersion or DatasetVersion needs of the registry that it came from."""
+
+    def pull(self, reference: str, dest: str | Path, *, force: bool = False) -> Path: ...
+    def verify(self, *references: str) -> int: ...
+    def files(self, reference: str) -> list[ArtifactFile]: ...
+    def metrics(self, reference: str) -> list[Metric]: ...
+    def pull_dataset(self, reference: str, dest: str | Path, *, force: bool = False) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """A file of an artifact: path under its folder (with `/`), size in bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A registered model."""
+
+    name: str
+    model_id: str
+    commit: str
+    recorded_at: datetime
+    actor: str
+    versions: int
+    """How many versions can be seen."""
+    latest_version: int | None
+    aliases: Mapping[str, int]
+    description: str | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version of a registered model, as of the commit that it was read at."""
+
+    name: str
+    version: int
+    version_id: str
+    commit: str
+    """The commit that it was written in: its metadata, bytes and data can be read together there."""
+    model_id: str
+    recorded_at: datetime
+    actor: str
+    digest: str
+    """sha256 of the file, or of the folder's listing as `sha256sum` writes it, sorted by path."""
+    size: int | None
+    aliases: tuple[str, ...]
+    stage: str
+    description: str | None
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    run_id: str | None
+    external_url: str | None
+    flavors: tuple[str, ...]
+    signature: str | None
+    code: Mapping[str, Any] | None
+    environment: Mapping[str, Any] | None
+    base_version_id: str | None
+    path: str | None
+    deleted: bool = False
+    _owner: _Owner | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reference(self) -> str:
+        """How it is named on any branch, such as `flight-delay/7`."""
+        from headwater.names import quote
+
+        return f"{quote(self.name)}/{self.version}"
+
+    def pull(self, dest: str | Path, *, force: bool = False) -> Path:
+        """Write the artifact's files into a folder, every digest checked. See `Registry.pull`."""
+        return self._registry.pull(self.reference, dest, force=force)
+
+    def verify(self) -> None:
+        """Check every byte of the artifact in the lake. See `Registry.verify`."""
+        self._registry.verify(self.reference)
+
+    @property
+    def files(self) -> list[ArtifactFile]:
+        """The artifact's files."""
+        return self._registry.files(self.reference)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The newest value of every metric over all rows."""
+        return {metric.key: metric.value for metric in self._registry.metrics(self.reference) if not metric.slice}
+
+    @property
+    def _registry(self) -> _Owner:
+        if self._owner is None:
+            raise RuntimeError("this ModelVersion was not made by a registry")
+        return self._owner
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An alias of a model and the version behind it."""
+
+    alias: str
+    version: int
+    version_id: str
+    recorded_at: datetime
+    actor: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The newest value of a metric of a version: over all rows (`slice` is empty) or over one slice."""
+
+    key: str
+    value: float
+    slice: str
+    step: int | None
+    dataset_id: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """A version of a dataset, as of the commit that it was read at."""
+
+    name: str
+    semver: str
+    dataset_id: str
+    commit: str
+    digest: str
+    rows: int | None
+    bytes: int
+    schema: Mapping[str, str] | None
+    """Column names and types, in order; None for a folder of anything."""
+    key: tuple[str, ...]
+    recorded_at: datetime
+    actor: str
+    path: str
+    description: str | None
+    base_dataset_id: str | None
+    added: int | None
+    removed: int | None
+    changed: int | None
+    content: str | None
+    format: str = "files"
+    """`parquet`, `csv`, `json`, `arrow`, `delta`; `files` for a folder of anything."""
+    changes: Mapping[str, Any] | None = None
+    """What changed from its base: columns, and examples of rows. None for the first version."""
+    created: bool = True
+    """False where adding it found that nothing was new."""
+    _owner: _Owner | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reference(self) -> str:
+        """How it is named on any branch, such as `flights@1.1.0`."""
+        from headwater.names import quote
+
+        return f"{quote(self.name)}@{self.semver}"
+
+    def pull(self, dest: str | Path, *, force: bool = False) -> Path:
+        """Write the data's files into a folder, every digest checked."""
+        if self._owner is None:
+            raise RuntimeError("this DatasetVersion was not made by a registry")
+        return self._owner.pull_dataset(self.reference, dest, force=force)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDiff:
+    """What changed from one dataset version to another; examples are a few rows of each kind, not all."""
+
+    left: str
+    right: str
+    bump: str | None
+    """Which part of the semantic version the difference calls for; None where there is none."""
+    key: tuple[str, ...]
+    """Columns that identify a row; without them a changed row is one removed and one added."""
+    added: int | None
+    removed: int | None
+    changed: int | None
+    """Rows, compared in the columns that both have with one type. None between a table and a folder of anything."""
+    columns_added: Mapping[str, str]
+    columns_removed: Mapping[str, str]
+    columns_retyped: Mapping[str, tuple[str, str]]
+    added_examples: tuple[Mapping[str, Any], ...] = ()
+    removed_examples: tuple[Mapping[str, Any], ...] = ()
+    changed_examples: tuple[tuple[Mapping[str, Any], Mapping[str, Any]], ...] = ()
+    """Before and after: the key and the columns that differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One transaction of the log, newest first: what happened, who did it, and the commit that holds it."""
+
+    commit: str
+    parents: tuple[str, ...]
+    recorded_at: datetime
+    actor: str | None
+    kind: str | None
+    subject: str | None
+    message: str
+
+
+def as_json(value: Any) -> Any:
+    """Return anything of this module as what `json.dumps` takes; times in ISO 8601, UTC, with a Z.
+
+    NaN and infinities, which JSON lacks, become the strings `NaN`, `Infinity` and `-Infinity`.
+    """
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,274 @@
+"""What names and references look like, and what is refused; parses text and looks nothing up."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from headwater.errors import InvalidInputError
+
+__all__ = [
+    "DatasetRef",
+    "ModelRef",
+    "canonical_slice",
+    "check_alias",
+    "check_branch",
+    "check_key",
+    "check_name",
+    "check_text",
+    "parse_dataset",
+    "parse_model",
+    "parse_number",
+    "parse_pair",
+    "parse_slice",
+    "parse_version",
+    "quote",
+    "shown",
+]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_BRANCH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+_HEX = re.compile(r"[0-9a-fA-F]{8,}")
+_SEMVER = re.compile(r"(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})", re.ASCII)
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_NUMBERLIKE = re.compile(r"v?\d+(\.\d+)*([-+].*)?")
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+_LONGEST_NAME = 128
+_LONGEST_KEY = 250
+_LONGEST_TEXT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A registered model, or one version of it by number or by alias."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{quote(self.name)}/{self.version}"
+        return f"{quote(self.name)}@{self.alias}" if self.alias is not None else quote(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRef:
+    """A dataset, or one version of it by its semantic version."""
+
+    name: str
+    semver: str | None = None
+
+    def __str__(self) -> str:
+        return quote(self.name) + (f"@{self.semver}" if self.semver is not None else "")
+
+
+def quote(name: str) -> str:
+    """Return a name as it is written in a reference; one that was not made here is quoted."""
+    return name if _NAME.fullmatch(name) else f'"{name}"'
+
+
+def shown(text: str) -> str:
+    """Return any text, safe for a terminal and not too long, in quotes."""
+    return repr(text if len(text) <= 80 else text[:77] + "...").encode("ascii", "backslashreplace").decode()
+
+
+def check_name(name: str, what: str) -> str:
+    """Return the name of a new model or dataset.
+
+    Raises:
+        InvalidInputError: It is not `[a-z0-9][a-z0-9._-]{0,127}`.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        if not name:
+            reason = "it is empty"
+        elif len(name) > _LONGEST_NAME:
+            reason = f"it has {len(name)} characters, and {_LONGEST_NAME} are allowed"
+        elif unicodedata.normalize("NFKC", name).casefold() != name and _NAME.fullmatch(
+            unicodedata.normalize("NFKC", name).casefold()
+        ):
+            reason = f"did you mean {unicodedata.normalize('NFKC', name).casefold()!r}?"
+        else:
+            reason = "use a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+        raise InvalidInputError(f"not a name for a {what}: {shown(name)}", hint=reason)
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """Return an alias (or tag of the lake).
+
+    Raises:
+        InvalidInputError: It is not a name, or could be taken for a version.
+    """
+    if not _NAME.fullmatch(alias):
+        raise InvalidInputError(
+            f"not an alias: {shown(alias)}", hint="use a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+        )
+    if alias == "latest" or _NUMBERLIKE.fullmatch(alias):
+        raise InvalidInputError(
+            f"not an alias: {shown(alias)} could be taken for a version", hint="choose a word, such as 'champion'"
+        )
+    return alias
+
+
+def check_branch(branch: str) -> str:
+    """Return the name of a new branch.
+
+    Raises:
+        InvalidInputError: It is malformed, could be taken for a commit ID, or is Headwater's own.
+    """
+    if not _BRANCH.fullmatch(branch) or len(branch) > _LONGEST_KEY:
+        raise InvalidInputError(f"not a name for a branch: {shown(branch)}", hint="use letters, digits, '_' and '-'")
+    if _HEX.fullmatch(branch):
+        raise InvalidInputError(f"not a name for a branch: {branch!r} could be taken for a commit ID")
+    if branch.startswith("_hw_"):
+        raise InvalidInputError(f"not a name for a branch: '_hw_' is Headwater's own: {branch!r}")
+    return branch
+
+
+def check_key(key: str, what: str) -> str:
+    """Return the key of a param, metric or tag: printable text of up to 250 characters.
+
+    Raises:
+        InvalidInputError: It is empty, too long, or has control or invisible characters.
+    """
+    if not key or len(key) > _LONGEST_KEY or _hidden_characters(key) or key != key.strip():
+        raise InvalidInputError(
+            f"not a key for a {what}: {shown(key)}", hint=f"use 1 to {_LONGEST_KEY} printable characters"
+        )
+    return key
+
+
+def check_text(text: str, what: str) -> str:
+    """Return free text: up to a million characters, with no NUL and nothing that cannot be encoded.
+
+    Raises:
+        InvalidInputError: It is too long or cannot be stored.
+    """
+    if len(text) > _LONGEST_TEXT:
+        raise InvalidInputError(f"the {what} has {len(text)} characters, and {_LONGEST_TEXT} are allowed")
+    if "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
+        raise InvalidInputError(f"the {what} is not text that can be stored: {shown(text)}")
+    return text
+
+
+def _hidden_characters(text: str) -> bool:
+    return any(unicodedata.category(c) in _FORBIDDEN_CATEGORIES for c in text)
+
+
+def parse_version(text: str) -> int:
+    """Return a version number.
+
+    Raises:
+        InvalidInputError: It is not a decimal number from 1, in ASCII digits.
+    """
+    if not _VERSION.fullmatch(text):
+        raise InvalidInputError(f"not a version: {shown(text)}", hint="a version is a whole number from 1")
+    return int(text)
+
+
+def _split_name(text: str, what: str) -> tuple[str, str]:
+    """Split off a name, which may be quoted, from what follows it."""
+    if text.startswith('"'):
+        name, quoted, rest = text[1:].partition('"')
+        if not quoted or not name:
+            raise InvalidInputError(f"not a {what}: {shown(text)}", hint="the quote is not closed")
+        return name, rest
+    at = min((i for i in (text.find("/"), text.find("@")) if i >= 0), default=len(text))
+    return text[:at], text[at:]
+
+
+def parse_model(text: str) -> ModelRef:
+    """Parse `NAME`, `NAME/7`, `NAME@alias`, with `models:/` or `model:` before them if need be.
+
+    Raises:
+        InvalidInputError: It is none of these; the message names the part that is wrong.
+    """
+    bare = text.removeprefix("models:/").removeprefix("model:")
+    name, rest = _split_name(bare, "model")
+    if not name or len(name) > 1024 or _hidden_characters(name):
+        raise InvalidInputError(f"not a model: {shown(text)}", hint="write NAME, NAME/7 or NAME@alias")
+    if not rest:
+        return ModelRef(name)
+    if rest[0] == "/":
+        return ModelRef(name, version=parse_version(rest[1:]))
+    if rest[0] == "@" and rest[1:] == "latest":
+        raise InvalidInputError("there is no alias 'latest'", hint="name a version, or an alias such as 'champion'")
+    if rest[0] == "@" and _NAME.fullmatch(rest[1:]):
+        return ModelRef(name, alias=rest[1:])
+    raise InvalidInputError(f"not an alias: {shown(rest[1:])}", hint="write NAME@alias")
+
+
+def parse_dataset(text: str) -> DatasetRef:
+    """Parse `NAME` or `NAME@1.1.0`, with `dataset:` before it if need be.
+
+    Raises:
+        InvalidInputError: It is neither.
+    """
+    name, rest = _split_name(text.removeprefix("dataset:"), "dataset")
+    if not name or len(name) > 1024 or _hidden_characters(name) or rest[:1] == "/":
+        raise InvalidInputError(f"not a dataset: {shown(text)}", hint="write NAME or NAME@1.1.0")
+    if not rest:
+        return DatasetRef(name)
+    if not _SEMVER.fullmatch(rest[1:]):
+        raise InvalidInputError(f"not a dataset version: {shown(rest[1:])}", hint="write NAME@1.1.0")
+    return DatasetRef(name, rest[1:])
+
+
+def canonical_slice(values: dict[str, object]) -> str:
+    r"""Return a slice as text: `column=value,...`, columns sorted, with `\` before each of `\ , = [ ]`."""
+
+    def escape(text: str) -> str:
+        return re.sub(r"([\\,=\[\]])", r"\\\1", text)
+
+    return ",".join(f"{escape(check_key(c, 'slice'))}={escape(str(values[c]))}" for c in sorted(values))
+
+
+def parse_slice(text: str) -> tuple[str, dict[str, object], float]:
+    """Parse `KEY[COL=VAL,COL=VAL]=VALUE` into the metric's key, the slice, and the value.
+
+    Raises:
+        InvalidInputError: It is not of that form.
+    """
+    hint = "write KEY[COLUMN=VALUE]=NUMBER, such as auc[origin=JFK]=0.78"
+    found = re.fullmatch(r"([^\[\]]+)\[((?:\\.|[^\\\]])+)\]=(.+)", text, re.DOTALL)
+    if found is None:
+        raise InvalidInputError(f"not a slice: {shown(text)}", hint=hint)
+    values: dict[str, object] = {}
+    for part in re.findall(r"(?:\\.|[^\\,])+", found[2], re.DOTALL):
+        pair = re.fullmatch(r"((?:\\.|[^\\=])+)=((?:\\.|[^\\])*)", part, re.DOTALL)
+        if pair is None:
+            raise InvalidInputError(f"not a slice: {shown(text)}", hint=hint)
+        column, value = (re.sub(r"\\(.)", r"\1", each, flags=re.DOTALL) for each in pair.groups())
+        if column in values:
+            raise InvalidInputError(f"the slice names {column!r} twice: {shown(text)}", hint=hint)
+        values[column] = value
+    return check_key(found[1], "metric"), values, parse_number(found[3])
+
+
+def parse_number(text: str) -> float:
+    """Return a metric's value; NaN and infinities are allowed.
+
+    Raises:
+        InvalidInputError: It is not a number.
+    """
+    try:
+        if not text.isascii() or "_" in text:
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise InvalidInputError(f"not a number: {shown(text)}", hint="write a value such as 0.81") from None
+
+
+def parse_pair(text: str, what: str) -> tuple[str, str]:
+    """Parse `KEY=VALUE`.
+
+    Raises:
+        InvalidInputError: There is no `=`, or the key is not one.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInputError(f"not a {what}: {shown(text)}", hint="write KEY=VALUE")
+    return check_key(key, what), check_text(value, what)

@@ -1,0 +1,118 @@
+"""Opening and making registries: which lake, and whether it is one of ours that this code can read."""
+
+from __future__ import annotations
+
+import json
+
+from headwater import config
+from headwater.context import Context
+from headwater.errors import IntegrityError, LakeError, NotFoundError
+from headwater.ids import new_id
+from headwater.lake import connect as lakes
+from headwater.lake.base import Lake
+from headwater.registry import Registry
+from headwater.schema import TABLES
+from headwater.state import Folds
+from headwater.transaction import Transaction, Writer
+
+__all__ = ["FORMAT", "MARKER", "create", "open"]
+
+MARKER = "headwater.json"
+"""Object at the root of every branch that says: this is a registry, of this format, with this ID."""
+
+FORMAT = 1
+"""The newest layout of tables and objects that this code reads and writes."""
+
+
+def open(
+    url: str | None = None, *, branch: str | None = None, actor: str | None = None, ref: str | None = None
+) -> Registry:
+    """Open a registry.
+
+    Args:
+        url: The lake: a folder or `lakefs://host:port/repository`. Else `$HEADWATER_LAKE`, else the nearest
+            `.headwater/config.toml`.
+        branch: The branch to work on. Else `$HEADWATER_BRANCH`, else the file's, else the lake's default.
+        actor: Who acts. Else `$HEADWATER_ACTOR`, else the file's, else the operating system's user.
+        ref: Read only, at this ref.
+
+    Raises:
+        NotFoundError: No lake is named, or there is no such branch or ref.
+        LakeError: The lake can't be used, isn't a registry, or was made by a newer Headwater.
+    """
+    settings = config.load(lake=url, branch=branch, actor=actor)
+    lake = lakes.connect(settings.lake)
+    try:
+        _check_marker(lake)
+        folds = Folds(lake)
+        name = settings.branch if settings.branch is not None else lake.default_branch
+        context = Context(lake, folds, Writer(lake, folds), name, None, name, settings.actor)
+        if ref is not None:
+            return Registry(context).at(ref)
+        if settings.branch is not None:
+            refs_checked = lake.head(name)
+            assert refs_checked
+        return Registry(context)
+    except BaseException:
+        lake.close()
+        raise
+
+
+def create(url: str, *, storage_namespace: str | None = None, actor: str | None = None) -> Registry:
+    """Make a registry, or join the lakeFS repository that is there, and open it.
+
+    Args:
+        url: A folder, or `lakefs://host:port/repository`.
+        storage_namespace: Where a new lakeFS repository keeps its objects, such as `s3://bucket/ml`.
+        actor: Who acts.
+
+    Raises:
+        AlreadyExistsError: The folder holds a lake.
+        LakeError: It can't be made.
+    """
+    settings = config.load(lake=url, actor=actor)
+    lake = lakes.create(url, storage_namespace=storage_namespace)
+    try:
+        folds = Folds(lake)
+        context = Context(
+            lake, folds, Writer(lake, folds), lake.default_branch, None, lake.default_branch, settings.actor
+        )
+        try:
+            _check_marker(lake)
+        except LakeError:
+            if _marker(lake) is not None:
+                raise
+
+            def work(tx: Transaction) -> None:
+                tx.put(MARKER, json.dumps({"format": FORMAT, "lake": new_id()}).encode())
+                tx.message = "make a registry"
+                for name in TABLES:
+                    tx.rows.setdefault(name, [])
+
+            context.write("init", work)
+        return Registry(context)
+    except BaseException:
+        lake.close()
+        raise
+
+
+def _marker(lake: Lake) -> bytes | None:
+    try:
+        return lake.read(lake.default_branch, MARKER)
+    except NotFoundError:
+        return None
+
+
+def _check_marker(lake: Lake) -> None:
+    body = _marker(lake)
+    if body is None:
+        raise LakeError(f"{lake.url} is not a Headwater registry", hint=f"`headwater init {lake.url}` makes it one")
+    try:
+        made = json.loads(body)["format"]
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError(f"{MARKER} of {lake.url} is not what was written") from None
+    if not isinstance(made, int) or made > FORMAT:
+        raise LakeError(
+            f"{lake.url} was made by a newer Headwater (format {made}; this one reads up to {FORMAT})",
+            hint="upgrade Headwater",
+        )

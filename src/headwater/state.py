@@ -1,0 +1,380 @@
+"""The folded state of a commit: models, versions, datasets and what no event supersedes, kept warm in SQLite.
+
+A fold is a throw-away cache beside the lake, one small SQLite file a branch, that says which commit it describes. It is
+brought forward by what the new commits added, and made anew when anything about it is in doubt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from headwater import tables
+from headwater.deltalog import DataFile, TableFiles
+from headwater.errors import ConflictError, LakeError
+from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, wipe
+from headwater.lake.base import Commit, Lake
+from headwater.schema import TABLES
+
+__all__ = ["Fold", "Folds"]
+
+_KEPT_COMMITS = 8
+
+
+class Fold:
+    """Reads of one folded commit, inside one SQLite read transaction.
+
+    Attributes:
+        commit: The commit that it describes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, commit: str) -> None:
+        self._connection = connection
+        self.commit = commit
+
+    def rows(self, sql: str, *parameters: object) -> list[Any]:
+        """Return all rows of a query over the tables of this module's schema."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, *parameters: object) -> Any:
+        """Return the first row of a query, or None."""
+        return self._connection.execute(sql, parameters).fetchone()
+
+    def table(self, name: str) -> TableFiles:
+        """Return what a table consists of; with version -1 where it is not there yet."""
+        log = self.one("SELECT version, checkpoint FROM logs WHERE name = ?", name)
+        if log is None:
+            return TableFiles()
+        files = self.rows("SELECT path, size, rows FROM files WHERE name = ?", name)
+        return TableFiles(log[0], log[1], {path: DataFile(path, size, count) for path, size, count in files})
+
+    def standing(self, subject: str, kind: str, key: str = "") -> list[tuple[str, str | None]]:
+        """Return (event_id, value) of the events that nothing supersedes; several where people disagree."""
+        return self.rows(
+            "SELECT event_id, value FROM events WHERE standing AND subject = ? AND kind = ? AND key = ?"
+            " ORDER BY event_id",
+            subject,
+            kind,
+            key,
+        )
+
+    def value(self, subject: str, kind: str, key: str = "") -> str | None:
+        """Return the one standing value, or None.
+
+        Raises:
+            ConflictError: Two events stand with different values.
+        """
+        values = {value for _, value in self.standing(subject, kind, key)}
+        if len(values) > 1:
+            raise ConflictError(
+                f"{kind} {key!r} of {subject} stands at {len(values)} values",
+                hint="set it again to settle it",
+            )
+        return values.pop() if values else None
+
+    def micros(self) -> int:
+        """Return when the commit was made."""
+        row = self.one("SELECT micros FROM commits WHERE id = ?", self.commit)
+        return int(row[0]) if row else 0
+
+
+class Folds:
+    """The folds of one lake, shared by all processes of this machine through files in the lake's cache.
+
+    Args:
+        lake: The lake; its `cache` folder holds the files.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._folder = lake.cache / "state"
+        self._local = threading.local()
+        self._all: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._damaged: set[str] = set()
+        self._known: dict[str, set[str]] = {}
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def at_head(self, branch: str) -> Iterator[Fold]:
+        """Hold the fold of a branch's head, brought up to date first.
+
+        Raises:
+            NotFoundError: There is no such branch.
+            IntegrityError: The tables at the head are damaged.
+        """
+        for _ in range(100):
+            head = self._lake.head(branch)
+            with self._reading(_branch_file(branch), head) as fold:
+                if fold is not None:
+                    yield fold
+                    return
+            self._update(_branch_file(branch), head)
+        raise LakeError(f"branch {branch!r} moves faster than it can be read", hint="try again")
+
+    @contextlib.contextmanager
+    def at(self, commit: str) -> Iterator[Fold]:
+        """Hold the fold of any commit."""
+        for name in [each.name for each in self._files("branch-*.db")]:
+            with self._reading(name, commit) as fold:
+                if fold is not None:
+                    yield fold
+                    return
+        name = f"commit-{commit}.db"
+        with self._reading(name, commit) as fold:
+            if fold is not None:
+                yield fold
+                return
+        self._update(name, commit)
+        with self._reading(name, commit) as fold:
+            if fold is None:
+                raise LakeError(f"the fold of {commit} vanished from {self._folder}", hint="try again")
+            yield fold
+        for old in self._files("commit-*.db")[_KEPT_COMMITS:]:
+            self._drop(old.name)
+
+    def _files(self, pattern: str) -> list[Path]:
+        with contextlib.suppress(OSError):
+            return sorted(self._folder.glob(pattern), key=lambda path: -path.stat().st_mtime)
+        return []
+
+    @contextlib.contextmanager
+    def _reading(self, name: str, commit: str) -> Iterator[Fold | None]:
+        """Hold the fold in a file if it describes the commit, else None."""
+        try:
+            connection = self._connection(name)
+            nested = connection.in_transaction
+            if not nested:
+                connection.execute("BEGIN")
+            row = connection.execute("SELECT value FROM info WHERE key = 'commit'").fetchone()
+        except sqlite3.OperationalError:
+            row, nested, connection = None, True, None
+        except sqlite3.DatabaseError:
+            self._drop(name)
+            row, nested, connection = None, True, None
+        try:
+            yield Fold(connection, commit) if connection and row is not None and row[0] == commit else None
+        finally:
+            if connection and not nested:
+                connection.execute("COMMIT")
+
+    @property
+    def _held(self) -> dict[str, sqlite3.Connection]:
+        """This thread's connections by file, anew after a fork."""
+        held: dict[str, sqlite3.Connection] = self._local.__dict__.setdefault(f"held{os.getpid()}", {})
+        return held
+
+    def _connection(self, name: str) -> sqlite3.Connection:
+        connection = self._held.get(name)
+        if connection is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            connection = self._open(str(self._folder / name))
+            # Not synced on purpose: after a power cut the fold is made anew, or is an older one that is caught up.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            made = connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
+            if made is None or made[0] != FORMAT:
+                connection.close()
+                self._drop(name)
+                return self._connection(name)
+            self._held[name] = connection
+        return connection
+
+    def _open(self, where: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            where, isolation_level=None, check_same_thread=False, timeout=20, cached_statements=256
+        )
+        with self._guard:
+            self._all.append(connection)
+        has_tables = "SELECT 1 FROM sqlite_master WHERE name = 'info'"
+        if not connection.execute(has_tables).fetchone():
+            connection.execute("BEGIN IMMEDIATE")
+            if not connection.execute(has_tables).fetchone():
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        return connection
+
+    def _drop(self, name: str) -> None:
+        """Forget a file of the cache; its log first, which SQLite would else replay into a new file of the name."""
+        connection = self._held.pop(name, None)
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(OSError):
+                (self._folder / (name + suffix)).unlink()
+
+    def known_objects(self, branch: str) -> set[str]:
+        """Return the set of shared objects that this process has seen on a branch, to be added to."""
+        return self._known.setdefault(branch, set())
+
+    def close(self) -> None:
+        """Close the connections of every thread."""
+        with self._guard:
+            for connection in self._all:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+            self._all.clear()
+        self._local = threading.local()
+
+    # -- bringing forward ---------------------------------------------------------------------------------------
+    def landed(
+        self,
+        branch: str,
+        before: str,
+        commits: Iterable[Commit],
+        rows: Mapping[str, Iterable[Mapping[str, Any]]],
+        after: Mapping[str, TableFiles],
+    ) -> None:
+        """Bring a branch's fold forward by a transaction of this process, whose rows need not be read again.
+
+        Does nothing where the fold does not describe `before`; the next reader brings it forward then.
+
+        Args:
+            branch: The branch that the transaction landed on.
+            before: The head that it landed on.
+            commits: The new commits, parents first; the last is the new head.
+            rows: The new rows by table, times in microseconds.
+            after: What each changed table consists of now.
+        """
+        commits = list(commits)
+        with contextlib.suppress(sqlite3.Error), self._writing(_branch_file(branch)) as connection:
+            if _commit_of(connection) != before:
+                return
+            fold_commits(connection, commits, commits[-1].id)
+            for name, new in rows.items():
+                fold_rows(connection, name, new)
+            for name, found in after.items():
+                fold_files(connection, name, found)
+            connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (commits[-1].id,))
+
+    @contextlib.contextmanager
+    def _writing(self, name: str) -> Iterator[sqlite3.Connection]:
+        connection = self._connection(name)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _update(self, name: str, commit: str) -> None:
+        """Make a file describe a commit, from what it describes now or from nothing."""
+        try:
+            self._catch_up(name, commit)
+        except (sqlite3.DatabaseError, OSError) as error:
+            if "locked" in str(error):
+                raise LakeError(f"{self._folder / name} is locked", hint="try again") from error
+            if not isinstance(error, sqlite3.OperationalError | OSError):
+                self._drop(name)
+                return self._update_in_memory(name, commit) if name in self._damaged else self._retry(name, commit)
+            self._update_in_memory(name, commit)
+
+    def _retry(self, name: str, commit: str) -> None:
+        self._damaged.add(name)
+        self._update(name, commit)
+
+    def _update_in_memory(self, name: str, commit: str) -> None:
+        """Fold in memory, for this thread: the cache's disk is full or read-only, and reading must go on."""
+        self._drop(name)
+        self._held[name] = self._open(":memory:")
+        self._catch_up(name, commit)
+
+    def _catch_up(self, name: str, commit: str) -> None:
+        with self._writing(name) as connection:
+            if self._adopt(connection, name, commit):
+                return
+            known = _commit_of(connection)
+            new = self._new_commits(connection, commit, known) if known is not None else None
+            if known is None or new is None:
+                wipe(connection)
+                known = None
+                new = list(self._lake.log(commit))[::-1]
+            for table in self._changed_tables(known, commit):
+                before = Fold(connection, "").table(table) if known is not None else TableFiles()
+                after = tables.load(self._lake, commit, table, self._extended(known, commit, table, before))
+                fresh = [path for path in after.files if path not in before.files]
+                if table in FOLDED and fresh:
+                    fold_rows(connection, table, tables.rows(tables.read(self._lake, commit, table, fresh)))
+                fold_files(connection, table, after)
+            fold_commits(connection, new, commit)
+            connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (commit,))
+
+    def _adopt(self, connection: sqlite3.Connection, name: str, commit: str) -> bool:
+        """Copy another file that describes the commit, so that the first read of a new branch is cheap."""
+        if _commit_of(connection) is not None:
+            return False
+        for other in self._files("branch-*.db"):
+            if other.name == name:
+                continue
+            connection.execute("COMMIT")
+            try:
+                with contextlib.closing(sqlite3.connect(other, isolation_level=None)) as source:
+                    if _commit_of(source) == commit:
+                        source.backup(connection)
+            except sqlite3.Error:
+                pass
+            connection.execute("BEGIN IMMEDIATE")
+            if _commit_of(connection) == commit:
+                return True
+        return False
+
+    def _new_commits(self, connection: sqlite3.Connection, commit: str, known: str) -> list[Commit] | None:
+        """Return the commits between a known one and a descendant, parents first; None if it is no descendant."""
+        found: list[Commit] = []
+        reached = commit == known
+        missing = {commit} if not _has_commit(connection, commit) else set()
+        if not missing:
+            return [] if reached else None
+        for each in self._lake.log(commit):
+            if each.id not in missing:
+                continue
+            missing.discard(each.id)
+            found.append(each)
+            for parent in each.parents:
+                if _has_commit(connection, parent):
+                    reached = reached or parent == known
+                else:
+                    missing.add(parent)
+            if not missing:
+                break
+        return found[::-1] if reached else None
+
+    def _changed_tables(self, known: str | None, commit: str) -> list[str]:
+        if known is None:
+            return list(TABLES)
+        changed = {change.path.split("/")[1] for change in self._lake.diff(known, commit, "tables/")}
+        return [name for name in TABLES if name in changed]
+
+    def _extended(self, known: str | None, commit: str, table: str, before: TableFiles) -> TableFiles | None:
+        """Return `before` if the table's log at the commit goes on from it; a merge may have put another in place."""
+        if known is None or before.version < 0:
+            return None
+        rewritten = any(
+            change.kind == "changed" and change.path.endswith((".json", ".parquet"))
+            for change in self._lake.diff(known, commit, f"tables/{table}/_delta_log/")
+        )
+        return None if rewritten else before
+
+
+def _branch_file(branch: str) -> str:
+    # Branch names may differ in case alone, which some file systems do not tell apart.
+    return f"branch-{sha256(branch.encode()).hexdigest()[:16]}.db"
+
+
+def _commit_of(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT value FROM info WHERE key = 'commit'").fetchone()
+    return str(row[0]) if row else None
+
+
+def _has_commit(connection: sqlite3.Connection, commit: str) -> bool:
+    return connection.execute("SELECT 1 FROM commits WHERE id = ?", (commit,)).fetchone() is not None

@@ -1,0 +1,353 @@
+"""Delta tables as grow-only sets of rows on a lake: create, append, compact, checkpoint, read; no meaning of rows.
+
+A table lies under `tables/NAME/`: `_delta_log/` and data files `<x>/<tier>-<uuid>.parquet`, where x is the last hex
+digit of the UUID (a UUIDv7 begins with the time, so its end spreads). Appends make files of a low tier; when one tier
+has `FAN_IN` files they become one file of the next, so the number of live files stays logarithmic in the appends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, entry, log_path, log_version, replay
+from headwater.errors import IntegrityError
+from headwater.ids import from_micros, new_id
+from headwater.lake.base import Lake
+from headwater.schema import TABLES, arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["FAN_IN", "Append", "folder", "load", "read", "rows"]
+
+FAN_IN = 32
+"""Files of one tier that become one file of the next."""
+
+_TOP_TIER = 4
+_COMPACT_UP_TO = 64 << 20
+_LONGEST_STATISTIC = 64
+
+Row = Mapping[str, Any]
+
+
+def folder(table: str) -> str:
+    """Return the folder of a table in the lake, with a `/` at its end."""
+    return f"tables/{table}/"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def load(lake: Lake, commit: str, table: str, known: TableFiles | None = None) -> TableFiles:
+    """Return what a table consists of at a commit.
+
+    Args:
+        lake: Where it is.
+        commit: A commit ID.
+        table: A name of `schema.TABLES`.
+        known: The table at an ancestor of the commit whose log this one extends, if there is one.
+
+    Raises:
+        IntegrityError: The log has a hole, or an entry that cannot be read.
+    """
+    base = folder(table)
+    entries: dict[int, str] = {}
+    checkpoint = -1
+    for info in lake.list(commit, f"{base}_delta_log/"):
+        version = log_version(info.path)
+        if version is not None:
+            entries[version] = info.path
+        elif info.path.endswith(".checkpoint.parquet"):
+            checkpoint = max(checkpoint, int(info.path.rpartition("/")[2].partition(".")[0]))
+    if not entries and checkpoint < 0:
+        return TableFiles()
+    if known is not None and known.version >= checkpoint:
+        found = TableFiles(known.version, checkpoint, dict(known.files))
+    elif checkpoint >= 0:
+        found = TableFiles(checkpoint, checkpoint, _checkpoint_files(lake, commit, base, checkpoint))
+    else:
+        found = TableFiles()
+    wanted = {version: path for version, path in sorted(entries.items()) if version > found.version}
+    bodies = lake.read_many(commit, wanted.values())
+    for version, path in wanted.items():
+        replay(found, version, bodies[path], f"table {table!r}")
+    return found
+
+
+def _checkpoint_files(lake: Lake, commit: str, base: str, version: int) -> dict[str, DataFile]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = base + log_path(version, "checkpoint.parquet")
+    try:
+        adds = pq.read_table(pa.BufferReader(lake.read(commit, path)), columns=["add"]).column("add").to_pylist()
+        return {
+            add["path"]: DataFile(add["path"], add["size"], json.loads(add["stats"])["numRecords"])
+            for add in adds
+            if add is not None
+        }
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"checkpoint {path!r} is not what was written", hint="restore it from a copy") from error
+
+
+def read(lake: Lake, commit: str, table: str, paths: Iterable[str]) -> pa.Table:
+    """Return the rows of some data files of a table as Arrow, in the table's schema.
+
+    Raises:
+        IntegrityError: A file is missing or cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = arrow_schema(table)
+    base = folder(table)
+    bodies = lake.read_many(commit, [base + path for path in paths])
+    parts = []
+    for path, body in bodies.items():
+        try:
+            part = pq.ParquetFile(pa.BufferReader(body)).read()
+        except pa.ArrowException as error:
+            raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
+        parts.append(_conform(part, schema))
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table in today's schema: columns that an older Headwater did not write are null."""
+    import pyarrow as pa
+
+    columns = [
+        part.column(f.name).cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type) for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield Arrow rows as plain dictionaries: times in microseconds, maps as dictionaries."""
+    import pyarrow as pa
+
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        values = column.to_pylist()
+        if pa.types.is_map(column.type):
+            values = [dict(value) if value is not None else None for value in values]
+        columns[name] = values
+    names = list(columns)
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+class Append:
+    """Everything that appending rows to one table puts into and takes out of the lake.
+
+    Attributes:
+        table: The table's name.
+        puts: Bytes by path.
+        deletes: Paths.
+        files: What the table consists of afterwards.
+        added: Paths of data files that it did not have before.
+
+    Args:
+        lake: Where the table is.
+        commit: The commit that `before` describes.
+        table: A name of `schema.TABLES`.
+        before: What the table consists of; empty if it is not there yet, and then it is made.
+        data: Rows with every column of the table, times in microseconds; none where the table is only to be made.
+        micros: When, for the log.
+    """
+
+    def __init__(
+        self, lake: Lake, commit: str, table: str, before: TableFiles, data: list[Row] | pa.Table, micros: int
+    ) -> None:
+        self.table = table
+        self.puts: dict[str, bytes] = {}
+        self.deletes: list[str] = []
+        self.files = TableFiles(before.version, before.checkpoint, dict(before.files))
+        self.added: list[str] = []
+        self._lake = lake
+        self._commit = commit
+        self._base = folder(table)
+        self._micros = micros
+        self._bodies: dict[str, bytes] = {}
+        self._statistics: dict[str, dict[str, Any]] = {}
+        if before.version < 0:
+            self._log("CREATE TABLE", extra=_create_actions(table))
+        arrow = _to_arrow(table, data) if isinstance(data, list) else data
+        if not len(arrow):
+            return
+        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
+        self._log("WRITE", add=[self._write(arrow, tier)])
+        self._compact()
+        # At most one checkpoint in one transaction, at its last version: that one is enough for readers.
+        if self.files.version // CHECKPOINT_EVERY > before.version // CHECKPOINT_EVERY and before.version >= 0:
+            self._checkpoint()
+
+    def _write(self, arrow: pa.Table, tier: int) -> DataFile:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        name = new_id()
+        path = f"{name[-1]}/{tier}-{name}.parquet"
+        out = pa.BufferOutputStream()
+        large = len(arrow) > 1000
+        pq.write_table(arrow, out, compression="zstd" if large else "none", use_dictionary=large, store_schema=False)
+        body = out.getvalue().to_pybytes()
+        self.puts[self._base + path] = body
+        self._bodies[path] = body
+        self._statistics[path] = _statistics(arrow)
+        self.added.append(path)
+        return DataFile(path, len(body), len(arrow))
+
+    def _log(
+        self,
+        operation: str,
+        *,
+        add: Iterable[DataFile] = (),
+        remove: Iterable[DataFile] = (),
+        data_change: bool = True,
+        extra: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        body = entry(
+            operation,
+            self._micros,
+            add=[(file, self._statistics[file.path]) for file in add],
+            remove=remove,
+            data_change=data_change,
+            extra=extra,
+        )
+        version = self.files.version + 1
+        self.puts[self._base + log_path(version)] = body
+        replay(self.files, version, body, f"table {self.table!r}")
+
+    def _compact(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for tier in range(_TOP_TIER):
+            small = [file for file in self.files.files.values() if file.tier == tier]
+            if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
+                continue
+            stored = [file.path for file in small if file.path not in self._bodies]
+            own = [
+                pq.read_table(pa.BufferReader(self._bodies[file.path])) for file in small if file.path in self._bodies
+            ]
+            schema = arrow_schema(self.table)
+            parts = [read(self._lake, self._commit, self.table, stored), *(_conform(each, schema) for each in own)]
+            self._log("OPTIMIZE", add=[self._write(pa.concat_tables(parts), tier + 1)], remove=small, data_change=False)
+            for file in small:
+                if self._bodies.pop(file.path, None) is None:
+                    self.deletes.append(self._base + file.path)
+                else:
+                    # Written and compacted in one transaction: nobody will ever look for it.
+                    del self.puts[self._base + file.path]
+                    self.added.remove(file.path)
+
+    def _checkpoint(self) -> None:
+        """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
+        from deltalake import DeltaTable
+
+        prefix = f"{self._base}_delta_log/"
+        stored = [info.path for info in self._lake.list(self._commit, prefix)]
+        bodies = self._lake.read_many(self._commit, stored) | {
+            path: body for path, body in self.puts.items() if path.startswith(prefix)
+        }
+        with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
+            log = Path(scratch) / "_delta_log"
+            log.mkdir()
+            for path, body in bodies.items():
+                (log / path.removeprefix(prefix)).write_bytes(body)
+            DeltaTable(scratch).create_checkpoint()
+            for made in log.iterdir():
+                if made.name == "_last_checkpoint" or ("checkpoint" in made.name and prefix + made.name not in bodies):
+                    self.puts[prefix + made.name] = made.read_bytes()
+        self.files.checkpoint = self.files.version
+        newest = log_path(self.files.version)
+        for path in stored:
+            if not path.endswith(("_last_checkpoint", newest)):
+                self.deletes.append(path)
+        for path in [each for each in self.puts if each.startswith(prefix) and each.endswith(".json")]:
+            if not path.endswith(newest):
+                del self.puts[path]
+
+
+@cache
+def _create_actions(table: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the `protocol` and `metaData` actions that `deltalake` writes for a new table."""
+    from deltalake import DeltaTable
+
+    with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
+        DeltaTable.create(
+            scratch,
+            schema=arrow_schema(table),
+            name=table,
+            description=TABLES[table].meaning,
+            configuration={"delta.appendOnly": "true"},
+        )
+        lines = (Path(scratch) / log_path(0)).read_text().splitlines()
+    actions = [json.loads(line) for line in lines]
+    return tuple(action for action in actions if "commitInfo" not in action)
+
+
+def _to_arrow(table: str, data: list[Row]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = arrow_schema(table)
+    columns = []
+    for each in schema:
+        values: list[Any] = [row[each.name] for row in data]
+        if pa.types.is_timestamp(each.type):
+            columns.append(pa.array(values, pa.int64()).cast(each.type))
+        elif pa.types.is_map(each.type):
+            columns.append(pa.array([list(value.items()) for value in values], each.type))
+        else:
+            columns.append(pa.array(values, each.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _statistics(arrow: pa.Table) -> dict[str, Any]:
+    """Return Delta statistics: rows, nulls, and the range of each column whose range JSON can write."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    low: dict[str, Any] = {}
+    high: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for each in arrow.schema:
+        if pa.types.is_nested(each.type):
+            continue
+        column = arrow.column(each.name)
+        nulls[each.name] = column.null_count
+        if column.null_count == len(column):
+            continue
+        if pa.types.is_timestamp(each.type):
+            column = column.cast(pa.int64())
+        bounds = pc.min_max(column)
+        least, most = bounds["min"].as_py(), bounds["max"].as_py()
+        if pa.types.is_timestamp(each.type):
+            # To the millisecond, as the format says, and outwards, so that no row falls out of the range.
+            least = _iso(least - least % 1000)
+            most = _iso(most + -most % 1000)
+        elif (isinstance(least, float) and not _finite(column, least, most)) or (
+            isinstance(least, str) and (len(least) > _LONGEST_STATISTIC or len(most) > _LONGEST_STATISTIC)
+        ):
+            continue
+        low[each.name], high[each.name] = least, most
+    return {"numRecords": len(arrow), "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+def _finite(column: pa.ChunkedArray, least: float, most: float) -> bool:
+    import pyarrow.compute as pc
+
+    return math.isfinite(least) and math.isfinite(most) and not pc.any(pc.is_nan(column)).as_py()
+
+
+def _iso(micros: int) -> str:
+    return from_micros(micros).strftime("%Y-%m-%dT%H:%M:%S.") + f"{micros // 1000 % 1000:03}Z"

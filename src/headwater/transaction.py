@@ -1,0 +1,311 @@
+"""Atomic writes: everything that one operation writes reaches its branch by one merge, or not at all.
+
+A transaction works on a hidden branch. Artifacts are uploaded there first; then, queued behind this machine's other
+writers, the operation looks at the branch's head, decides, and its rows are committed and merged. If another writer
+landed first the operation runs again on the new head; what was uploaded, and the numbers that were cut, are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from headwater.deltalog import TableFiles
+from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
+from headwater.fold import ACTOR, KIND, LANDED, SUBJECT, TX
+from headwater.ids import new_id, now_micros
+from headwater.lake.base import AT, HIDDEN_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.schema import TABLES
+from headwater.state import Fold, Folds
+from headwater.tables import Append, Row
+
+__all__ = ["Landing", "Transaction", "Upload", "Writer"]
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 200
+_LONGEST_PAUSE = 1.0
+
+
+class Upload(Protocol):
+    """Puts one object on the transaction's branch and returns what it is."""
+
+    def __call__(self, path: str, source: Source) -> ObjectInfo:
+        """Stream an object to a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landing(Generic[Result]):
+    """What a transaction came to: the operation's result, and the commit that holds its rows (None: it wrote none)."""
+
+    result: Result
+    commit: str | None
+
+
+class Transaction:
+    """One attempt at an operation: the state that it decides on, and what it is going to write.
+
+    Attributes:
+        tx: UUIDv7 of the transaction, the same in every attempt.
+        fold: The state of the branch's head.
+        micros: When it is, for every row; later than the head's commit.
+        actor: Who acts.
+        subject: What the log says this is about; the operation sets it.
+        message: What the log says has happened; the operation sets it.
+    """
+
+    def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str) -> None:
+        self.tx = tx
+        self.fold = fold
+        self.actor = actor
+        self.micros = max(now_micros(), fold.micros() + 1)
+        self.subject = ""
+        self.message = ""
+        self.rows: dict[str, list[Row]] = {}
+        self.objects: dict[str, bytes] = {}
+        self._lake = lake
+        self._hidden = hidden
+
+    def append(self, table: str, **values: object) -> None:
+        """Add a row; columns that are not given are null."""
+        row: dict[str, Any] = dict.fromkeys(TABLES[table].names)
+        row.update(values, tx=self.tx, recorded_at=self.micros, actor=self.actor)
+        self.rows.setdefault(table, []).append(row)
+
+    def event(self, subject: str, kind: str, value: str | None, *, key: str = "", reason: str | None = None) -> None:
+        """Add an event that supersedes whatever stands for its subject, kind and key."""
+        prev = [event for event, _ in self.fold.standing(subject, kind, key)]
+        self.append(
+            "events",
+            event_id=new_id(),
+            subject=subject,
+            kind=kind,
+            key=key,
+            value=value,
+            prev=prev,
+            reason=reason or None,
+        )
+
+    def put(self, path: str, body: bytes) -> None:
+        """Add a small object."""
+        self.objects[path] = body
+
+    def fence(self, model_id: str) -> None:
+        """Make this transaction conflict with any other that decides on the same model."""
+        self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
+
+    def claim(self, key: str, value: str) -> str:
+        """Reserve a key for the whole lake and return the value that stands."""
+        return self._lake.claim(key, value, on=self._hidden)
+
+    def cut(self, sequence: str, *, after: int) -> int:
+        """Reserve the next number of a sequence for the whole lake."""
+        return self._lake.cut(sequence, self.tx, after=after, on=self._hidden)
+
+
+class Writer:
+    """Runs transactions on a lake.
+
+    Args:
+        lake: The lake.
+        folds: Its folded states.
+    """
+
+    def __init__(self, lake: Lake, folds: Folds) -> None:
+        self._lake = lake
+        self._folds = folds
+        self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
+
+    def run(
+        self,
+        branch: str,
+        *,
+        kind: str,
+        actor: str,
+        work: Callable[[Transaction], Result],
+        uploads: Callable[[Upload], None] | None = None,
+    ) -> Landing[Result]:
+        """Run an operation and land what it writes on a branch.
+
+        Args:
+            branch: The branch that it lands on.
+            kind: What the log calls it, such as `register`.
+            actor: Who acts.
+            work: Looks at the state and adds rows; called again if another writer lands first.
+            uploads: Puts large objects on the transaction's branch; called once, before `work`.
+
+        Raises:
+            ConflictError: Others kept landing first for as long as it was worth trying.
+            HeadwaterError: Whatever `work` or `uploads` raise; nothing is written then.
+        """
+        tx = new_id()
+        with _Branches(self._lake, self._delete, f"{HIDDEN_PREFIX}tx_{tx}") as branches:
+            if uploads is not None:
+                metadata = {ACTOR: actor, AT: str(now_micros())}
+                branches.upload(self._lake.head(branch), uploads, metadata)
+            for attempt in range(_ATTEMPTS):
+                try:
+                    with self._lake.exclusive():
+                        with self._folds.at_head(branch) as fold:
+                            landing, forward = self._attempt(branch, fold, branches, tx, kind, actor, work)
+                        forward()
+                        return landing
+                except RaceLostError:
+                    branches.spoil()
+                time.sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.01 * 1.5**attempt)))
+        raise ConflictError(
+            f"other writers of branch {branch!r} landed first {_ATTEMPTS} times", hint="try again when it is quieter"
+        )
+
+    def _attempt(
+        self,
+        branch: str,
+        fold: Fold,
+        branches: _Branches,
+        tx: str,
+        kind: str,
+        actor: str,
+        work: Callable[[Transaction], Result],
+    ) -> tuple[Landing[Result], Callable[[], None]]:
+        """Try once; return what came of it, and what brings the fold forward when it is no longer being read."""
+        branches.bring_to(fold.commit, {ACTOR: actor, AT: str(max(now_micros(), fold.micros()))})
+        transaction = Transaction(self._lake, fold, branches.name, tx, actor)
+        result = work(transaction)
+        if not transaction.rows and not transaction.objects:
+            return Landing(result, None), _nothing
+        puts = dict(transaction.objects)
+        after: dict[str, TableFiles] = {}
+        for name, rows in transaction.rows.items():
+            append = Append(self._lake, fold.commit, name, fold.table(name), rows, transaction.micros)
+            puts |= append.puts
+            after[name] = append.files
+            for path in append.deletes:
+                self._lake.delete(branches.name, path)
+        self._lake.put_many(branches.name, puts)
+        at = str(transaction.micros)
+        message = transaction.message or kind
+        commit = self._lake.commit(
+            branches.name, message, {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at}
+        )
+        landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
+        before = fold.commit
+        merged = self._lake.get_commit(landing)
+        # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
+        new = [*self._between(commit, fold), merged] if merged.parents[0] == before else []
+        return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)
+
+    def _forward(
+        self,
+        branch: str,
+        before: str,
+        new: list[Commit],
+        rows: Mapping[str, list[Row]],
+        after: Mapping[str, TableFiles],
+    ) -> None:
+        if new:
+            with contextlib.suppress(HeadwaterError):
+                self._folds.landed(branch, before, new, rows, after)
+
+    def _between(self, commit: str, fold: Fold) -> list[Commit]:
+        """Return the commits from a transaction's back to what the fold knows, parents first."""
+        found: dict[str, Commit] = {}
+        todo = [commit]
+        while todo:
+            each = todo.pop()
+            if each in found or fold.one("SELECT 1 FROM commits WHERE id = ?", each):
+                continue
+            found[each] = self._lake.get_commit(each)
+            todo += found[each].parents
+        return list(found.values())[::-1]
+
+    def _merge(self, branch: str, hidden: str, head: str, message: str, metadata: Mapping[str, str]) -> str:
+        try:
+            return self._lake.merge(hidden, branch, message, metadata)
+        except LakeError:
+            # The answer was lost, not the question: look whether the merge has landed.
+            for commit in self._lake.log(self._lake.head(branch), first_parent=True):
+                if commit.metadata.get(LANDED) == metadata[LANDED]:
+                    return commit.id
+                if commit.id == head:
+                    break
+            raise
+
+    def _delete(self, name: str) -> None:
+        """Delete a hidden branch in the background; nobody waits for it."""
+        if self._cleaner is None or self._cleaner[0] != os.getpid():
+            self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
+        self._cleaner[1].submit(_delete_quietly, self._lake, name)
+
+    def close(self) -> None:
+        """Wait until the branches of ended transactions are gone."""
+        if self._cleaner is not None and self._cleaner[0] == os.getpid():
+            self._cleaner[1].shutdown(wait=True)
+            self._cleaner = None
+
+
+class _Branches:
+    """The hidden branches of one transaction: one at a time, deleted in the background, all gone at the end."""
+
+    def __init__(self, lake: Lake, delete: Callable[[str], None], prefix: str) -> None:
+        self.name = ""
+        self._lake = lake
+        self._delete = delete
+        self._prefix = prefix
+        self._made = 0
+        self._base = ""
+        self._start: str | None = None
+        self._spoiled = False
+
+    def __enter__(self) -> _Branches:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.name:
+            self._delete(self.name)
+
+    def upload(self, base: str, uploads: Callable[[Upload], None], metadata: Mapping[str, str]) -> None:
+        """Put objects on a first branch, in a commit of their own that every attempt starts from."""
+        self._make(base)
+        self._base = base
+        uploads(lambda path, source: self._lake.put(self.name, path, source))
+        self._start = self._lake.commit(self.name, "upload", {KIND: "upload", **metadata})
+
+    def bring_to(self, head: str, metadata: Mapping[str, str]) -> None:
+        """Make the branch hold the target's head and what was uploaded, and nothing else."""
+        if self._start is None:
+            self._make(head)
+            return
+        if self._spoiled:
+            self._make(self._start)
+        if self._base != head:
+            self._start = self._lake.merge(head, self.name, "refresh", {KIND: "refresh", **metadata})
+            self._base = head
+
+    def spoil(self) -> None:
+        """Note that rows were written that must not stay."""
+        self._spoiled = True
+
+    def _make(self, source: str) -> None:
+        # The old branch goes last: until then its commits are sure to be there.
+        old, name = self.name, f"{self._prefix}_{self._made}"
+        self._lake.create_branch(name, source, hidden=True)
+        self._made += 1
+        self.name = name
+        self._spoiled = False
+        if old:
+            self._delete(old)
+
+
+def _nothing() -> None:
+    """Do what follows a transaction that wrote nothing."""
+
+
+def _delete_quietly(lake: Lake, name: str) -> None:
+    with contextlib.suppress(HeadwaterError):
+        lake.delete_branch(name)

@@ -1,0 +1,174 @@
+"""Registered models and their versions: find, list, fetch and verify them; writes nothing to the lake."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from headwater import artifacts
+from headwater.artifacts import External, Wanted
+from headwater.context import Context
+from headwater.errors import IntegrityError, InvalidInputError
+from headwater.lookup import (
+    HIDDEN,
+    VERSION_COLUMNS,
+    build_model,
+    build_version,
+    changed_labels,
+    files_of,
+    is_hidden,
+    known_files,
+    model_id_of,
+    name_of,
+    version_row,
+)
+from headwater.model import ArtifactFile, Metric, Model, ModelVersion
+from headwater.names import parse_model, quote
+
+__all__ = ["Versions"]
+
+
+class Versions:
+    """The service for registered models and versions.
+
+    Args:
+        context: What to work with.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    def get(self, reference: str, owner: Any = None) -> ModelVersion:
+        """Return one version."""
+        ref = parse_model(reference)
+        with self._context.reading() as fold:
+            return build_version(fold, version_row(fold, ref), ref.name, owner)
+
+    def list(self, name: str, owner: Any = None, limit: int | None = None) -> builtins.list[ModelVersion]:
+        """Return a model's versions that are not deleted, newest first."""
+        ref = parse_model(name)
+        if ref.version is not None or ref.alias is not None:
+            raise InvalidInputError(f"{ref} is one version", hint=f"name the model: {quote(ref.name)}")
+        with self._context.reading() as fold:
+            model_id = model_id_of(fold, ref.name)
+            hidden = {
+                subject
+                for (subject,) in fold.rows(
+                    "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ?", HIDDEN
+                )
+            }
+            changed = changed_labels(fold, model_id)
+            rows = fold.rows(
+                f"SELECT {VERSION_COLUMNS} FROM versions v WHERE model_id = ? ORDER BY version DESC", model_id
+            )
+            found = [row for row in rows if row[0] not in hidden]
+            return [build_version(fold, row, ref.name, owner, changed) for row in found[:limit]]
+
+    def models(self) -> builtins.list[Model]:
+        """Return the models that are not deleted, by name."""
+        with self._context.reading() as fold:
+            found = []
+            for (model_id,) in fold.rows("SELECT model_id FROM models"):
+                if not is_hidden(fold, model_id):
+                    found.append(build_model(fold, model_id))
+            return sorted(found, key=lambda model: model.name)
+
+    def model(self, name: str) -> Model:
+        """Return one model."""
+        with self._context.reading() as fold:
+            return build_model(fold, model_id_of(fold, parse_model(name).name))
+
+    def files(self, reference: str) -> builtins.list[ArtifactFile]:
+        """Return a version's files."""
+        with self._context.reading() as fold:
+            row = version_row(fold, parse_model(reference))
+            return files_of(fold, row[0])
+
+    def metrics(self, reference: str) -> builtins.list[Metric]:
+        """Return the newest value of every metric and slice of a version, by key and slice."""
+        import pyarrow.compute as pc
+
+        from headwater import tables
+
+        with self._context.reading() as fold:
+            version_id = version_row(fold, parse_model(reference))[0]
+            files = fold.table("metrics").files
+            commit = fold.commit
+        arrow = tables.read(self._context.lake, commit, "metrics", files)
+        rows = tables.rows(arrow.filter(pc.equal(arrow.column("version_id"), version_id)))
+        newest: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+        for row in sorted(
+            rows, key=lambda row: (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])
+        ):
+            newest[row["key"], row["slice"], row["dataset_id"]] = row
+        return [
+            Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"])
+            for _, row in sorted(newest.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or ""))
+        ]
+
+    # -- fetching -----------------------------------------------------------------------------------------------
+    def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write a version's files into a folder. See `Registry.pull`."""
+        ref = parse_model(reference)
+        with self._context.reading() as fold:
+            row = version_row(fold, ref)
+            commit = fold.commit
+            files = files_of(fold, row[0])
+            model_id = row[1]
+        data = json.loads(row[4])
+        known: set[tuple[str, str]] = set()
+
+        def ours(path: str, digest: str) -> bool:
+            if not known:
+                with self._context.reading() as fold:
+                    known.update(known_files(fold, model_id))
+            return (path, digest) in known
+
+        if data["external_url"] is not None:
+            with External(data["external_url"], data["digest"]).fetched() as wanted:
+                known.update((file.path, file.sha256) for file in wanted.files)
+                return artifacts.write(wanted, dest, force=force, ours=ours)
+        artifacts.check_in_lake(self._context.lake, commit, data["path"], reference, files)
+        wanted = Wanted(reference, files, lambda path: self._context.lake.open(commit, data["path"] + path))
+        return artifacts.write(wanted, dest, force=force, ours=ours)
+
+    def verify(self, reference: str) -> None:
+        """Check every byte of one version.
+
+        Raises:
+            IntegrityError: Something is missing, altered or too many.
+        """
+        with self._context.reading() as fold:
+            row = version_row(fold, parse_model(reference), deleted=True)
+            commit = fold.commit
+            files = files_of(fold, row[0])
+        data = json.loads(row[4])
+        if data["external_url"] is not None:
+            with External(data["external_url"], data["digest"]).fetched():
+                return
+        artifacts.check_in_lake(self._context.lake, commit, data["path"], reference, files)
+        wanted = Wanted(reference, files, lambda path: self._context.lake.open(commit, data["path"] + path))
+        for file in files:
+            artifacts.copy(wanted, file, None)
+        single = len(files) == 1
+        if data["digest"] not in {artifacts.digest_of(files, single=s) for s in {single, False}}:
+            raise IntegrityError(f"{reference}: its digest is not that of its files")
+
+    def all_references(self) -> builtins.list[str]:
+        """Return every version that is not deleted, as references."""
+        with self._context.reading() as fold:
+            rows = fold.rows("SELECT version_id, model_id, version FROM versions ORDER BY model_id, version")
+            return [
+                f"{quote(name_of(fold, model_id))}/{number}"
+                for version_id, model_id, number in rows
+                if not is_hidden(fold, version_id) and not is_hidden(fold, model_id)
+            ]
+
+
+def _age(row: dict[str, Any]) -> tuple[int, str, int]:
+    """Return what orders the values of a metric: by step, then by when they were written."""
+    return (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])

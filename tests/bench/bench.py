@@ -1,0 +1,89 @@
+"""Measure Headwater beside MLflow, on this machine, in one run, by turns; print the table. `make bench` runs it.
+
+    python tests/bench/bench.py [--only PART]... [--work FOLDER] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import figures_embedded as embedded
+import mlflow_env
+import report
+from report import Figure
+from worker import Worker
+
+HERE = Path(__file__).resolve().parent
+PARTS = ("embedded", "many")
+
+
+@contextlib.contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """A folder to work in, deleted at the end unless it was given."""
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+        return
+    base = mlflow_env.folder().parent
+    base.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
+    """Measure what is asked for; each figure comes as soon as it is known."""
+    mlflow = mlflow_env.ensure()
+    if {"embedded", "many"} & set(parts):
+        with (
+            Worker(sys.executable, "work_headwater.py", folder / "ours") as ours,
+            Worker(mlflow, "work_mlflow.py", folder / "theirs") as theirs,
+        ):
+            pair = embedded.prepare(folder, ours, theirs, many)
+            figures, few = embedded.moving_few(pair, 20)
+            yield from figures
+            yield from embedded.resolving(pair, 20, embedded.FEW)
+            yield from embedded.registering(pair, 20)
+            if "many" in parts:
+                _say(f"registering {many:,} versions")
+                embedded.fill(pair)
+                yield from embedded.moving_many(pair, 10, few)
+                yield from embedded.resolving(pair, 10, many)
+                yield from embedded.registering_many(pair, 5)
+                yield from embedded.listing(pair, 5)
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="Measure Headwater beside MLflow, on this machine, in one run.")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part of it; may be repeated")
+    parser.add_argument("--many", type=int, default=10_000, help="how many versions are many (default: 10000)")
+    parser.add_argument("--work", type=Path, help="a folder to work in, which is kept")
+    parser.add_argument("--write", action="store_true", help="put the table into tests/bench/README.md")
+    arguments = parser.parse_args()
+    figures = []
+    with _folder(arguments.work) as folder:
+        for figure in measure(arguments.only or list(PARTS), folder, arguments.many):
+            figures.append(figure)
+            _say(" | ".join(cell for cell in figure.cells if cell))
+    facts = report.machine(mlflow_env.wanted())
+    print(f"\n{facts}\n\n{report.terminal(figures)}")
+    if arguments.write:
+        report.write(HERE / "README.md", figures, facts)
+    return 0 if all(figure.passed is not False for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Figures on the embedded lake beside MLflow on SQLite: registering, aliases, listing. Says what is compared, and how."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from report import Figure, median, percentile, shown, times
+from worker import Worker
+
+MODEL, ALIAS = "bench", "champion"
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Headwater and MLflow, each in a process of its own that lives through the run, each with a lake of its own."""
+
+    ours: Worker
+    theirs: Worker
+    our_lake: str
+    their_lake: str
+    artifact: str
+    many: int
+
+
+def prepare(folder: Path, ours: Worker, theirs: Worker, many: int) -> Pair:
+    """Make both lakes with few versions, and a file of 100 KB."""
+    artifact = folder / "model.bin"
+    artifact.write_bytes(os.urandom(100_000))
+    pair = Pair(ours, theirs, str(folder / "lake"), str(folder / "mlflow"), str(artifact), many)
+    Path(pair.their_lake).mkdir()
+    ours.call("create", lake=pair.our_lake)
+    theirs.call("create", lake=pair.their_lake)
+    theirs.call("create_model", lake=pair.their_lake, model=MODEL)
+    _register(pair, FEW)
+    return pair
+
+
+def _register(pair: Pair, count: int, seed: int = 0, op: str = "register") -> tuple[list[float], list[float]]:
+    at = {"model": MODEL, "path": pair.artifact, "times": count, "seed": seed}
+    ours = pair.ours.call("register", lake=pair.our_lake, **at)
+    return ours, pair.theirs.call(op, lake=pair.their_lake, **at)
+
+
+def registering(pair: Pair, rounds: int) -> list[Figure]:
+    """Register by turns, ten at a time on either side, so that work left behind for later falls into the next ones."""
+    ours, theirs, fluently = [], [], []
+    for turn in range(rounds):
+        mine, other = _register(pair, 10, seed=turn * 10)
+        ours += mine
+        theirs += other
+        fluently += pair.theirs.call(
+            "register_fluently", lake=pair.their_lake, model=MODEL, path=pair.artifact, times=5, seed=turn
+        )
+    mine, other = median(ours), median(theirs)
+    return [
+        Figure(
+            f"register 100 KB, 5 params, 5 metrics, 3 tags: p50 of {len(ours)}",
+            "≤ 10 ms, MLflow > 4×",
+            shown(mine),
+            shown(other),
+            times(other / mine),
+            mine <= 0.010 and mine < 0.25 * other,
+        ),
+        Figure("the same: p95", "", shown(percentile(ours, 95)), shown(percentile(theirs, 95))),
+        Figure("the same: mean", "", shown(sum(ours) / len(ours)), shown(sum(theirs) / len(theirs))),
+        Figure(
+            "the same, MLflow by `with start_run()`: p50",
+            "",
+            shown(mine),
+            shown(median(fluently)),
+            times(median(fluently) / mine),
+        ),
+    ]
+
+
+def moving(pair: Pair, rounds: int) -> tuple[float, float]:
+    """Move an alias by turns, five at a time; return both medians."""
+    ours, theirs = [], []
+    for turn in range(rounds):
+        at = {"model": MODEL, "alias": ALIAS, "times": 5, "seed": turn * 5}
+        ours += pair.ours.call("move_alias", lake=pair.our_lake, **at)
+        theirs += pair.theirs.call("move_alias", lake=pair.their_lake, **at)
+    wanted = 1 + (rounds * 5 - 1) % 10
+    for worker, lake in ((pair.ours, pair.our_lake), (pair.theirs, pair.their_lake)):
+        assert worker.call("resolved", lake=lake, model=MODEL, alias=ALIAS) == wanted
+    return median(ours), median(theirs)
+
+
+def moving_few(pair: Pair, rounds: int) -> tuple[list[Figure], float]:
+    """Move an alias of a model of few versions."""
+    mine, other = moving(pair, rounds)
+    label = f"move an alias of a model of {FEW} versions: p50"
+    return [Figure(label, "≤ 5 ms", shown(mine), shown(other), times(other / mine), mine <= 0.005)], mine
+
+
+def moving_many(pair: Pair, rounds: int, few: float) -> list[Figure]:
+    """Move an alias of a model of many versions."""
+    mine, other = moving(pair, rounds)
+    growth = f"≤ 1.2× that at {FEW}"
+    return [
+        Figure(
+            f"move an alias of a model of {pair.many:,} versions: p50",
+            growth,
+            f"{shown(mine)} ({mine / few:.2f}×)",
+            shown(other),
+            times(other / mine),
+            mine <= 1.2 * few,
+        )
+    ]
+
+
+def resolving(pair: Pair, rounds: int, versions: int) -> list[Figure]:
+    """Resolve an alias in a warm process by turns."""
+    ours, theirs = [], []
+    for _ in range(rounds):
+        at = {"model": MODEL, "alias": ALIAS}
+        ours += pair.ours.call("resolve", lake=pair.our_lake, times=200, **at)
+        theirs += pair.theirs.call("resolve", lake=pair.their_lake, times=10, **at)
+    mine, other = median(ours), median(theirs)
+    return [
+        Figure(
+            f"resolve an alias in a warm process, {versions:,} versions: p50",
+            "< 100 µs, MLflow ≥ 20×",
+            shown(mine),
+            shown(other),
+            times(other / mine),
+            mine < 100e-6 and other >= 20 * mine,
+        )
+    ]
+
+
+def fill(pair: Pair) -> float:
+    """Bring both to many versions: Headwater by registering, MLflow by SQL. Returns seconds a registration of ours."""
+    have = pair.ours.call("list_all", lake=pair.our_lake, model=MODEL, times=0)["found"]
+    took: list[float] = []
+    while have + len(took) < pair.many:
+        count = min(500, pair.many - have - len(took))
+        at = {"model": MODEL, "path": pair.artifact, "times": count, "seed": have + len(took)}
+        took += pair.ours.call("register", lake=pair.our_lake, **at)
+    assert pair.theirs.call("fill", lake=pair.their_lake, model=MODEL, count=pair.many) == pair.many
+    return median(took[-500:]) if took else 0.0
+
+
+def registering_many(pair: Pair, rounds: int) -> list[Figure]:
+    """Register further versions of a model that has many."""
+    ours, theirs = [], []
+    for turn in range(rounds):
+        mine, other = _register(pair, 10, seed=turn * 10)
+        ours += mine
+        theirs += other
+    mine, other = median(ours), median(theirs)
+    label = f"register, at {pair.many:,} versions: p50"
+    return [Figure(label, "", shown(mine), shown(other), times(other / mine))]
+
+
+def listing(pair: Pair, rounds: int) -> list[Figure]:
+    """List all versions of a model of many, and those with a tag."""
+    figures = []
+    for op, label in (("list_all", "list {:,} versions"), ("filter_by_tag", "find those with a tag, of {:,} versions")):
+        ours, theirs, found = [], [], set()
+        for _ in range(rounds):
+            for worker, lake, took in ((pair.ours, pair.our_lake, ours), (pair.theirs, pair.their_lake, theirs)):
+                answer = worker.call(op, lake=lake, model=MODEL, times=1)
+                took += answer["seconds"]
+                found.add(answer["found"])
+        assert op != "list_all" or len(found) == 1, found
+        mine, other = median(ours), median(theirs)
+        ratio = times(other / mine)
+        figures.append(
+            Figure(f"{label.format(pair.many)}: p50", "MLflow ≥ 20×", shown(mine), shown(other), ratio, other >= 20 * mine)
+        )
+    first = median(pair.ours.call("first_query", lake=pair.our_lake, model=MODEL, times=5))
+    figures.append(Figure("the same, the first query after a write: p50", "", shown(first)))
+    return figures

@@ -1,0 +1,102 @@
+"""Headwater's side of the comparison: the operations that the bench times, through the Python API."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from worker import serve, timed
+
+import headwater
+
+_open: dict[str, headwater.Registry] = {}
+
+
+def _registry(lake: str) -> headwater.Registry:
+    if lake not in _open:
+        _open[lake] = headwater.open(lake)
+    return _open[lake]
+
+
+def create(lake: str, storage_namespace: str | None = None) -> None:
+    """Make a lake."""
+    _open[lake] = headwater.create(lake, storage_namespace=storage_namespace)
+
+
+def register(lake: str, model: str, path: str, times: int, seed: int) -> list[float]:
+    """Register a file with 5 params, 5 metrics and 3 tags."""
+    reg = _registry(lake)
+
+    def work(i: int) -> object:
+        return reg.register(
+            model,
+            path,
+            params={f"param_{k}": (seed + i) * k for k in range(5)},
+            metrics={f"metric_{k}": (seed + i) / (k + 1) for k in range(5)},
+            tags={"team": "ops", "colour": ("red", "green", "blue", "grey")[(seed + i) % 4], "round": seed + i},
+        )
+
+    return timed(times, work)
+
+
+def move_alias(lake: str, model: str, alias: str, times: int, seed: int) -> list[float]:
+    """Move an alias, each time to another version."""
+    reg = _registry(lake)
+    return timed(times, lambda i: reg.set_alias(model, alias, 1 + (seed + i) % 10))
+
+
+def resolve(lake: str, model: str, alias: str, times: int) -> list[float]:
+    """Find the version behind an alias; the branch's head is read each time."""
+    reg = _registry(lake)
+    return timed(times, lambda _: reg.resolve(f"{model}@{alias}").version)
+
+
+def resolved(lake: str, model: str, alias: str) -> int:
+    """Return the version behind an alias: that what is timed is also right."""
+    return _registry(lake).resolve(f"{model}@{alias}").version
+
+
+def list_all(lake: str, model: str, times: int) -> dict[str, Any]:
+    """List every version of a model."""
+    reg = _registry(lake)
+    return {"seconds": timed(times, lambda _: reg.versions(model)), "found": len(reg.versions(model))}
+
+
+def filter_by_tag(lake: str, model: str, times: int) -> dict[str, Any]:
+    """Find the versions of a model with a tag, by SQL: what MLflow's ModelVersion has too, as Python dictionaries."""
+    reg = _registry(lake)
+    query = (
+        "SELECT name, version, recorded_at, actor, description, stage, path, run_id, aliases, tags"
+        " FROM model_versions WHERE name = $model AND tags['colour'] = 'red' ORDER BY version DESC"
+    )
+
+    def work(_: int) -> int:
+        return len(reg.sql(query, {"model": model}).dicts())
+
+    return {"seconds": timed(times, work), "found": work(0)}
+
+
+def first_query(lake: str, model: str, times: int) -> list[float]:
+    """The same query, each time the first after a write."""
+    reg = _registry(lake)
+    took = []
+    for i in range(times):
+        reg.tag(model, {"touched": str(i)})
+        began = time.perf_counter()
+        filter_by_tag(lake, model, 0)
+        took.append(time.perf_counter() - began)
+    return took
+
+
+def close(lake: str) -> None:
+    """Close a lake."""
+    _open.pop(lake).close()
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            each.__name__: each
+            for each in (create, register, move_alias, resolve, resolved, list_all, filter_by_tag, first_query, close)
+        }
+    )
