@@ -6,4 +6,4 @@ CREATE OR REPLACE VIEW standing_events AS
 SELECT e.*, c.commit, c.landed_at
 FROM lake.events e
 LEFT JOIN lake.commits c ON c.tx = e.tx
-WHERE e.event_id NOT IN (SELECT unnest(prev) FROM lake.events);
+ANTI JOIN (SELECT unnest(prev) AS event_id FROM lake.events) s ON s.event_id = e.event_id;

@@ -3,10 +3,7 @@
 -- commit (that the model was first registered in).
 -- Example: SELECT name, versions, latest_version FROM models ORDER BY name
 CREATE OR REPLACE VIEW models AS
-WITH names AS (
-    SELECT subject AS model_id, arg_min(value, event_id) AS name
-    FROM standing_events WHERE kind = 'name' GROUP BY subject
-), labels AS (
+WITH labels AS (
     SELECT subject AS model_id,
         arg_max(value, event_id) FILTER (kind = 'description') AS description,
         map_from_entries(list({'k': key, 'v': value} ORDER BY event_id)
@@ -20,8 +17,7 @@ WITH names AS (
 SELECT n.name, m.model_id, coalesce(k.versions, 0) AS versions, k.latest_version, l.description,
     coalesce(l.tags, MAP {}) AS tags, m.recorded_at, m.actor, c.commit
 FROM lake.models m
-JOIN names n USING (model_id)
+JOIN model_names n USING (model_id)
 LEFT JOIN labels l USING (model_id)
 LEFT JOIN counted k USING (model_id)
-LEFT JOIN lake.commits c ON c.tx = m.tx
-WHERE m.model_id NOT IN (SELECT id FROM hidden);
+LEFT JOIN lake.commits c ON c.tx = m.tx;

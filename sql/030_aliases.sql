@@ -5,5 +5,5 @@ CREATE OR REPLACE VIEW aliases AS
 SELECT m.name, e.key AS alias, v.version, v.version_id, v.model_id, e.recorded_at, e.actor, e.reason, e.commit
 FROM standing_events e
 JOIN lake.model_versions v ON v.version_id = e.value
-JOIN models m ON m.model_id = e.subject
+JOIN model_names m ON m.model_id = e.subject
 WHERE e.kind = 'alias';

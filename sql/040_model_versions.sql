@@ -21,7 +21,7 @@ SELECT m.name, v.version, v.version_id, v.model_id, c.commit, coalesce(l.stage, 
     v.run_id, v.path, v.files, v.external_url, v.flavors, v.signature, v.code, v.environment, v.base_version_id,
     v.recorded_at, v.actor
 FROM lake.model_versions v
-JOIN models m USING (model_id)
+JOIN model_names m USING (model_id)
 LEFT JOIN pointed p USING (version_id)
 LEFT JOIN labels l USING (version_id)
 LEFT JOIN lake.commits c ON c.tx = v.tx

@@ -40,9 +40,10 @@ def test_registering_gives_numbers_from_one_and_a_commit_that_holds_everything(r
     assert first.actor == "tester"
     then = registry.at(first.commit)
     assert [each.version for each in then.versions("flight-delay")] == [1]
-    assert then.pull("flight-delay/1", model.parent / "then").joinpath("weights.bin").read_bytes() == (
-        model / "weights.bin"
-    ).read_bytes()
+    assert (
+        then.pull("flight-delay/1", model.parent / "then").joinpath("weights.bin").read_bytes()
+        == (model / "weights.bin").read_bytes()
+    )
     assert then.sql("SELECT version, commit FROM model_versions").fetchall() == [(1, first.commit)]
     with pytest.raises(NotFoundError, match="flight-delay/2"):
         then.get("flight-delay/2")
@@ -126,6 +127,9 @@ def test_listing_is_newest_first_and_can_be_limited(registry: Registry, model: P
     for _ in range(3):
         registry.register("m", model / "empty")
     registry.register("other", model / "empty")
+    registry.tag("m/2", {"colour": "red"})
+    assert [each.version for each in registry.versions("m", tags={"colour": "red"})] == [2]
+    assert registry.versions("m", tags={"colour": "blue"}) == []
     assert [each.version for each in registry.versions("m")] == [3, 2, 1]
     assert [each.version for each in registry.versions("m", limit=1)] == [3]
     assert [(each.name, each.versions, each.latest_version) for each in registry.models()] == [
@@ -145,7 +149,7 @@ def test_an_alias_moves_and_its_history_is_kept(registry: Registry, model: Path)
     assert registry.get("m/1").aliases == ()
     assert [(each.alias, each.version, each.reason) for each in registry.aliases("m")] == [("champion", 2, "better")]
     messages = [each.message for each in registry.log("m@champion")]
-    assert messages == ["alias m@champion is version 2, was 1", "alias m@champion is version 1"]
+    assert messages == ["alias m@champion is version 2, was 1: better", "alias m@champion is version 1"]
     assert {each.message for each in registry.log("m")} >= set(messages)
     assert registry.at("main~1").resolve("m@champion").version == 1
     registry.delete_alias("m", "champion")
@@ -304,9 +308,7 @@ def test_pull_replaces_an_earlier_pull_and_leaves_strangers_alone(
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "extra"])
-def test_a_byte_that_changed_in_the_lake_is_found(
-    registry: Registry, model: Path, tmp_path: Path, damage: str
-) -> None:
+def test_a_byte_that_changed_in_the_lake_is_found(registry: Registry, model: Path, tmp_path: Path, damage: str) -> None:
     version = registry.register("m", model)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept").write_text("kept")

@@ -4,8 +4,8 @@ Two rows are the same where every column has the same value: NULL is the same as
 instant as itself in whatever zone. The order of rows and columns, compression and files make no difference.
 
 A row's hash is the MD5 of its text (see `headwater.canonical`), columns sorted by name. Rows are compared by their
-hashes. A table's digest is the sum of its rows' hashes modulo 2^128: a row that is there twice counts twice, as with xor
-it would not. Where a later DuckDB prints a value otherwise, that costs a comparison and never gives a wrong answer.
+hashes. A table's digest is the sum of its rows' hashes modulo 2^128 (with xor, a row that is there twice would not
+count). Where a later DuckDB prints a value otherwise, that costs a comparison and never gives a wrong answer.
 """
 
 from __future__ import annotations

@@ -92,8 +92,24 @@ def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> 
 def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -> None:
     """Add commits (parents first) and say for each which first-parent commit of `head` brought it, and when."""
     by_id = {commit.id: commit for commit in new}
+    spine: list[Commit] = []
+    at: str | None = head
+    while at is not None and at in by_id:
+        spine.append(by_id[at])
+        at = by_id[at].parents[0] if by_id[at].parents else None
+    row = connection.execute("SELECT max(position) FROM commits").fetchone()
+    position = (row[0] if row[0] is not None else -1) + 1
+    landed: dict[str, tuple[str, int, int]] = {}
+    for landing in reversed(spine):
+        todo = [landing.id]
+        while todo:
+            commit = todo.pop()
+            if commit in by_id and commit not in landed:
+                landed[commit] = (landing.id, landing.micros, position)
+                todo += by_id[commit].parents
+        position += 1
     connection.executemany(
-        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 commit.id,
@@ -103,30 +119,12 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
                 commit.metadata.get(SUBJECT),
                 commit.metadata.get(ACTOR),
                 commit.message,
-                json.dumps(commit.parents),
+                " ".join(commit.parents),
+                *landed.get(commit.id, (None, None, None)),
             )
             for commit in new
         ],
     )
-    spine: list[Commit] = []
-    at: str | None = head
-    while at is not None and at in by_id:
-        spine.append(by_id[at])
-        at = by_id[at].parents[0] if by_id[at].parents else None
-    row = connection.execute("SELECT max(position) FROM commits").fetchone()
-    position = (row[0] if row[0] is not None else -1) + 1
-    for landing in reversed(spine):
-        todo = [landing.id]
-        while todo:
-            commit = by_id.pop(todo.pop(), None)
-            if commit is None:
-                continue
-            todo += commit.parents
-            connection.execute(
-                "UPDATE commits SET landed = ?, landed_micros = ?, position = ? WHERE id = ?",
-                (landing.id, landing.micros, position, commit.id),
-            )
-        position += 1
 
 
 def fold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:

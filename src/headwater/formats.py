@@ -158,7 +158,8 @@ def _described(
 
 
 def _one_has_all(columns: Sequence[Sequence[str]]) -> bool:
-    return bool(columns) and set().union(*columns) == set(max(columns, key=lambda names: len(names)))
+    everything = {name for names in columns for name in names}
+    return any(len(set(names)) == len(everything) for names in columns)
 
 
 # -- Parquet, JSON, Arrow, Delta --------------------------------------------------------------------------------------

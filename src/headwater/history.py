@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 
 from headwater.context import Context
 from headwater.errors import InvalidInputError
@@ -39,7 +38,7 @@ class History:
                 -1 if limit is None else limit,
             )
         return [
-            LogEntry(commit, tuple(json.loads(parents)), from_micros(micros), actor, kind, subject or None, message)
+            LogEntry(commit, tuple(parents.split()), from_micros(micros), actor, kind, subject or None, message)
             for commit, parents, micros, actor, kind, subject, message in rows
         ]
 

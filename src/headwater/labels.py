@@ -48,7 +48,7 @@ class Labels:
             before = [_number(tx, value) for _, value in standing if value is not None]
             was = f", was {' and '.join(before)}" if before else ""
             tx.subject = f"{quote(ref.name)}@{alias}"
-            tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}"
+            tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}{_because(reason)}"
 
         self._context.write("alias", work)
 
@@ -69,7 +69,7 @@ class Labels:
             tx.event(model_id, "alias", None, key=alias, reason=reason)
             tx.fence(model_id)
             tx.subject = f"{quote(bare)}@{alias}"
-            tx.message = f"alias {quote(bare)}@{alias} is deleted"
+            tx.message = f"alias {quote(bare)}@{alias} is deleted{_because(reason)}"
 
         self._context.write("alias", work)
 
@@ -160,7 +160,7 @@ class Labels:
                 tx.event(subject, "tombstone", HIDDEN, reason=reason)
             tx.fence(model_id)
             tx.subject = str(ref)
-            tx.message = f"delete {ref}" + (f": {reason}" if reason else "")
+            tx.message = f"delete {ref}{_because(reason)}"
 
         self._context.write("delete", work)
 
@@ -193,6 +193,10 @@ class Labels:
 
 
 _POINTING = "SELECT key FROM events WHERE standing AND subject = ? AND kind = 'alias' AND value IS NOT NULL"
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 def _bare(name: str) -> str:

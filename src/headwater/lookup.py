@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from headwater.errors import InvalidInputError, NotFoundError
@@ -16,10 +17,12 @@ __all__ = [
     "VERSION_COLUMNS",
     "build_model",
     "build_version",
-    "changed_labels",
     "files_of",
     "is_hidden",
     "known_files",
+    "labelled",
+    "labels_by_version",
+    "labels_of",
     "model_id_of",
     "name_of",
     "version_row",
@@ -109,8 +112,8 @@ def known_files(fold: Fold, model_id: str) -> set[tuple[str, str]]:
     return {(file["path"], file["sha256"]) for (text,) in rows for file in json.loads(text)}
 
 
-def changed_labels(fold: Fold, model_id: str) -> dict[str, list[Any]]:
-    """Return, by version, the standing events that show in a listing: tags, descriptions, stages and aliases."""
+def labels_by_version(fold: Fold, model_id: str) -> dict[str, list[Any]]:
+    """Return what `labelled` takes, for every version of a model that has any."""
     found: dict[str, list[Any]] = {}
     for subject, kind, key, value in fold.rows(
         "SELECT e.subject, e.kind, e.key, e.value FROM events e JOIN versions v ON v.version_id = e.subject"
@@ -126,7 +129,8 @@ def changed_labels(fold: Fold, model_id: str) -> dict[str, list[Any]]:
     return found
 
 
-def _changed_one(fold: Fold, model_id: str, version_id: str) -> list[Any]:
+def labels_of(fold: Fold, model_id: str, version_id: str) -> list[Any]:
+    """Return what `labelled` takes, for one version."""
     own = fold.rows(
         "SELECT kind, key, value FROM events WHERE standing AND subject = ?"
         " AND kind IN ('tag', 'description', 'stage', 'tombstone') ORDER BY event_id",
@@ -139,37 +143,17 @@ def _changed_one(fold: Fold, model_id: str, version_id: str) -> list[Any]:
     )
 
 
-def build_version(
-    fold: Fold, row: Any, name: str, owner: Any, changed: dict[str, list[Any]] | None = None
-) -> ModelVersion:
-    """Return a version from a row of `VERSION_COLUMNS`.
+def build_version(row: Any, name: str, owner: Any, data: Any = None) -> ModelVersion:
+    """Return a version as it was registered, from a row of `VERSION_COLUMNS`.
 
     Args:
-        fold: The state that the row is from.
         row: The row.
         name: The model's name now.
         owner: The registry that its methods call.
-        changed: What `changed_labels` found, where many versions are built.
+        data: The row's JSON, where it was parsed already.
     """
     version_id, model_id, version, tx, text, commit = row
-    data = json.loads(text)
-    events = changed.get(version_id, []) if changed is not None else _changed_one(fold, model_id, version_id)
-    tags = dict(data["tags"])
-    description, stage, aliases, deleted = data["description"], "none", [], False
-    for kind, key, value in events:
-        if kind == "tag":
-            if value is None:
-                tags.pop(key, None)
-            else:
-                tags[key] = value
-        elif kind == "description":
-            description = value
-        elif kind == "stage":
-            stage = value
-        elif kind == "alias":
-            aliases.append(key)
-        else:
-            deleted = value == HIDDEN
+    data = json.loads(text) if data is None else data
     return ModelVersion(
         name=name,
         version=version,
@@ -180,11 +164,11 @@ def build_version(
         actor=data["actor"],
         digest=data["digest"],
         size=data["size"],
-        aliases=tuple(sorted(set(aliases))),
-        stage=stage,
-        description=description,
+        aliases=(),
+        stage="none",
+        description=data["description"],
         params=data["params"],
-        tags=tags,
+        tags=data["tags"],
         run_id=data["run_id"],
         external_url=data["external_url"],
         flavors=tuple(data["flavors"]),
@@ -193,9 +177,31 @@ def build_version(
         environment=data["environment"],
         base_version_id=data["base_version_id"],
         path=data["path"],
-        deleted=deleted,
+        deleted=False,
         _owner=owner,
     )
+
+
+def labelled(version: ModelVersion, labels: list[Any]) -> ModelVersion:
+    """Return a version with what changed about it since: (kind, key, value) of its standing events, oldest first."""
+    if not labels:
+        return version
+    tags = dict(version.tags)
+    changes: dict[str, Any] = {}
+    aliases = []
+    for kind, key, value in labels:
+        if kind == "tag":
+            if value is None:
+                tags.pop(key, None)
+            else:
+                tags[key] = value
+        elif kind == "alias":
+            aliases.append(key)
+        elif kind == "tombstone":
+            changes["deleted"] = value == HIDDEN
+        else:
+            changes[kind] = value
+    return replace(version, tags=tags, aliases=tuple(sorted(set(aliases))), **changes)
 
 
 def build_model(fold: Fold, model_id: str) -> Model:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import InvalidInputError, LakeError
+from headwater.fold import FOLDED
 from headwater.lake.base import Lake
 from headwater.schema import TABLES
 from headwater.state import Fold
@@ -41,6 +42,9 @@ _TYPES = {
 
 _NATURAL_KEYS = frozenset({"models", "lineage"})
 """Tables whose rows two branches may write with the same key: the row of the smallest `tx` stands."""
+
+_HELD_ROWS = 200_000
+"""Tables of up to so many rows are held in memory for a session; larger ones are scanned where they lie."""
 
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 
@@ -144,7 +148,8 @@ class Session:
         for name in TABLES:
             allowed += self._add_table(lake, fold, name)
         self._connection.register("headwater_commits", _commits(fold))
-        self._connection.execute("CREATE VIEW lake.commits AS FROM headwater_commits")
+        self._connection.execute("CREATE TABLE lake.commits AS FROM headwater_commits")
+        self._connection.unregister("headwater_commits")
         for name, text in views():
             try:
                 self._connection.execute(text)
@@ -174,7 +179,9 @@ class Session:
         if name in _NATURAL_KEYS:
             key = ", ".join(_quoted(column) for column in table.key)
             only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
-        self._connection.execute(f"CREATE VIEW lake.{_quoted(name)} AS SELECT {columns} FROM {rows}{only}")
+        # What every view reads several times is read once.
+        kind = "TABLE" if name in FOLDED and len(files) and _rows(fold, name) <= _HELD_ROWS else "VIEW"
+        self._connection.execute(f"CREATE {kind} lake.{_quoted(name)} AS SELECT {columns} FROM {rows}{only}")
         return files
 
     def sql(
@@ -198,6 +205,8 @@ class Session:
             alarm = threading.Timer(timeout, self._connection.interrupt)
             alarm.start()
             try:
+                # DuckDB's WITH may hold an INSERT; in this transaction it may not write.
+                self._connection.execute("BEGIN TRANSACTION READ ONLY")
                 given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters or ())
                 found = self._connection.sql(query, params=given) if given else self._connection.sql(query)
                 return QueryResult(found.to_arrow_table())
@@ -220,6 +229,8 @@ class Session:
                 ) from error
             finally:
                 alarm.cancel()
+                with contextlib.suppress(duckdb.Error):
+                    self._connection.execute("ROLLBACK")
 
     def _check(self, query: str) -> None:
         import duckdb
@@ -242,10 +253,12 @@ class Session:
         self._connection.close()
 
 
+def _rows(fold: Fold, name: str) -> int:
+    return sum(file.rows for file in fold.table(name).files.values())
+
+
 def _commits(fold: Fold) -> pa.Table:
     """Return `lake.commits`: every commit that the queried one descends from, with its metadata and its landing."""
-    import json
-
     import pyarrow as pa
 
     rows = fold.rows(
@@ -258,7 +271,7 @@ def _commits(fold: Fold) -> pa.Table:
         {
             "commit": pa.array(columns[0], pa.string()),
             "tx": pa.array(columns[1], pa.string()),
-            "parents": pa.array([json.loads(text) for text in columns[2]], pa.list_(pa.string())),
+            "parents": pa.array([text.split() for text in columns[2]], pa.list_(pa.string())),
             "recorded_at": pa.array(columns[3], pa.int64()).cast(moment),
             "actor": pa.array(columns[4], pa.string()),
             "kind": pa.array(columns[5], pa.string()),

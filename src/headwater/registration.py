@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from headwater import artifacts, environment, source
-from headwater.artifacts import External
 from headwater.context import Context
 from headwater.datasets import Datasets
 from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from headwater.external import External
 from headwater.ids import new_id
-from headwater.lookup import is_hidden, model_id_of, name_of, version_row
+from headwater.lookup import is_hidden, name_of, version_row
 from headwater.model import ArtifactFile
 from headwater.names import canonical_slice, check_key, check_name, check_text, parse_model, quote
 from headwater.transaction import Transaction, Upload
@@ -210,18 +210,18 @@ class _Values:
 
 def ensure_model(tx: Transaction, name: str) -> str:
     """Return the ID of the model of a name, which is registered if need be; one that was deleted comes back, empty."""
-    try:
-        model_id = model_id_of(tx.fold, name, deleted=True)
-    except NotFoundError:
-        model_id = tx.claim(f"name/model/{name}", new_id())
-        if tx.fold.one("SELECT 1 FROM models WHERE model_id = ?", model_id):
-            now = quote(name_of(tx.fold, model_id))
-            raise AlreadyExistsError(f"the name {quote(name)} belongs to model {now}", hint=f"register under {now}")
-        tx.append("models", model_id=model_id)
-        tx.event(model_id, "name", name)
-        return model_id
-    if is_hidden(tx.fold, model_id):
-        tx.event(model_id, "tombstone", "restored", reason="registered again")
+    rows = tx.fold.rows("SELECT subject FROM events WHERE standing AND kind = 'name' AND value = ?", name)
+    if rows:
+        (model_id,) = rows[0]
+        if is_hidden(tx.fold, model_id):
+            tx.event(model_id, "tombstone", "restored", reason="registered again")
+        return str(model_id)
+    model_id = tx.claim(f"name/model/{name}", new_id())
+    if tx.fold.one("SELECT 1 FROM models WHERE model_id = ?", model_id):
+        now = quote(name_of(tx.fold, model_id))
+        raise AlreadyExistsError(f"the name {quote(name)} belongs to model {now}", hint=f"register under {now}")
+    tx.append("models", model_id=model_id)
+    tx.event(model_id, "name", name)
     return model_id
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
-from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
 from headwater.history import History
 from headwater.labels import Labels
 from headwater.lake import refs
-from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion
+from headwater.model import Alias, ArtifactFile, DatasetDiff, DatasetVersion, LogEntry, Metric, Model, ModelVersion
 from headwater.names import check_branch, parse_model
-from headwater.query import QueryResult, Session
-from headwater.registration import Registration, Slices
 from headwater.versions import Versions
+
+if TYPE_CHECKING:
+    from headwater.datasets import Datasets
+    from headwater.query import QueryResult, Session
+    from headwater.registration import Registration, Slices
 
 __all__ = ["Registry"]
 
@@ -33,13 +36,24 @@ class Registry:
     def __init__(self, context: Context, *, owner: bool = True) -> None:
         self._context = context
         self._owner = owner
-        self._datasets = Datasets(context)
         self._versions = Versions(context)
-        self._registration = Registration(context, self._datasets)
         self._labels = Labels(context)
         self._history = History(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._session: Session | None = None
+
+    # What reading a model does not need is imported when it is used: a command has to feel instant.
+    @cached_property
+    def _datasets(self) -> Datasets:
+        from headwater.datasets import Datasets
+
+        return Datasets(self._context)
+
+    @cached_property
+    def _registration(self) -> Registration:
+        from headwater.registration import Registration
+
+        return Registration(self._context, self._datasets)
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
@@ -188,13 +202,20 @@ class Registry:
         """
         return self._versions.model(name)
 
-    def versions(self, name: str, *, limit: int | None = None) -> list[ModelVersion]:
+    def versions(
+        self, name: str, *, tags: Mapping[str, str] | None = None, limit: int | None = None
+    ) -> list[ModelVersion]:
         """Return a model's versions that are not deleted, newest first.
+
+        Args:
+            name: The model.
+            tags: Only those that have all these tags, with these values.
+            limit: At most so many.
 
         Raises:
             NotFoundError: There is no such model.
         """
-        return self._versions.list(name, self, limit)
+        return self._versions.list(name, self, tags=tags or {}, limit=limit)
 
     def get(self, reference: str) -> ModelVersion:
         """Return the version that `NAME/7` or `NAME@alias` means.
@@ -386,6 +407,14 @@ class Registry:
         """Write a dataset version's files into a folder, every digest checked. See `pull`."""
         return self._datasets.pull(reference, dest, force=force)
 
+    def diff_datasets(self, left: str, right: str) -> DatasetDiff:
+        """Return what changed from one dataset version to another: counts, columns, and a few rows.
+
+        Raises:
+            NotFoundError: There is no such dataset or version.
+        """
+        return self._datasets.diff(left, right)
+
     # -- history and SQL ----------------------------------------------------------------------------------------
     def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
         """Return what happened, newest first: in the whole lake, or to a model, version, alias or dataset."""
@@ -408,6 +437,8 @@ class Registry:
         Raises:
             InvalidInputError: It is not one statement that reads, or DuckDB refuses it.
         """
+        from headwater.query import Session
+
         with self._context.reading() as fold:
             if self._session is None or self._session.commit != fold.commit:
                 self._session = Session(self._context.lake, fold)

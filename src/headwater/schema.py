@@ -107,7 +107,7 @@ TABLES: dict[str, Table] = {
             Column("rows", "int64", "number of rows; null for a folder of anything"),
             Column("bytes", "int64", "bytes of all files together", False),
             Column("files", "files", "every file: path under `path`, size in bytes, sha256", False),
-            Column("format", "string", "`parquet`, `csv`, `json`, `arrow`, `delta`; or `files`, which are no table", False),
+            Column("format", "string", "`parquet`, `csv`, `json`, `arrow`, `delta`; `files` that are no table", False),
             Column("schema", "string", "columns and types as a JSON object, in order; null for a folder of anything"),
             Column("key", "strings", "columns that identify a row", False),
             Column("content", "string", "digest of the multiset of rows: the sum of the MD5 of each row's text"),

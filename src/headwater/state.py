@@ -98,6 +98,7 @@ class Folds:
         self._all: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
         self._damaged: set[str] = set()
+        self._hurried = False
         self._known: dict[str, set[str]] = {}
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -210,6 +211,11 @@ class Folds:
         for suffix in ("-wal", "-shm", ""):
             with contextlib.suppress(OSError):
                 (self._folder / (name + suffix)).unlink()
+
+    def is_cold(self, branch: str) -> bool:
+        """Return, once in a process, whether nothing is folded of a branch yet: then a quick answer is worth it."""
+        cold, self._hurried = not self._hurried, True
+        return cold and not (self._folder / _branch_file(branch)).exists()
 
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -84,7 +83,7 @@ def _checkpoint_files(lake: Lake, commit: str, base: str, version: int) -> dict[
 
     path = base + log_path(version, "checkpoint.parquet")
     try:
-        adds = pq.read_table(pa.BufferReader(lake.read(commit, path)), columns=["add"]).column("add").to_pylist()
+        adds = pq.ParquetFile(pa.BufferReader(lake.read(commit, path))).read(["add"]).column("add").to_pylist()
         return {
             add["path"]: DataFile(add["path"], add["size"], json.loads(add["stats"])["numRecords"])
             for add in adds
@@ -101,7 +100,6 @@ def read(lake: Lake, commit: str, table: str, paths: Iterable[str]) -> pa.Table:
         IntegrityError: A file is missing or cannot be read.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = arrow_schema(table)
     base = folder(table)
@@ -109,20 +107,30 @@ def read(lake: Lake, commit: str, table: str, paths: Iterable[str]) -> pa.Table:
     parts = []
     for path, body in bodies.items():
         try:
-            part = pq.ParquetFile(pa.BufferReader(body)).read()
+            part = _parquet(body)
         except pa.ArrowException as error:
             raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
         parts.append(_conform(part, schema))
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
+def _parquet(body: bytes) -> pa.Table:
+    """Read a Parquet file; `read_table` would do it too, and import `pyarrow.dataset` and pandas first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
+
+
 def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return a table in today's schema: columns that an older Headwater did not write are null."""
     import pyarrow as pa
 
-    columns = [
-        part.column(f.name).cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type) for f in schema
-    ]
+    columns = []
+    for each in schema:
+        column = part.column(each.name) if each.name in part.column_names else pa.nulls(len(part), each.type)
+        # A cast imports `pyarrow.compute`, which takes longer than all the rest of a cold resolve.
+        columns.append(column if column.type == each.type else column.cast(each.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -134,7 +142,7 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     for name in table.column_names:
         column = table.column(name)
         if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.int64())
+            column = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
         values = column.to_pylist()
         if pa.types.is_map(column.type):
             values = [dict(value) if value is not None else None for value in values]
@@ -229,18 +237,18 @@ class Append:
 
     def _compact(self) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         for tier in range(_TOP_TIER):
             small = [file for file in self.files.files.values() if file.tier == tier]
             if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
                 continue
             stored = [file.path for file in small if file.path not in self._bodies]
-            own = [
-                pq.read_table(pa.BufferReader(self._bodies[file.path])) for file in small if file.path in self._bodies
-            ]
+            own = [self._bodies[file.path] for file in small if file.path in self._bodies]
             schema = arrow_schema(self.table)
-            parts = [read(self._lake, self._commit, self.table, stored), *(_conform(each, schema) for each in own)]
+            parts = [
+                read(self._lake, self._commit, self.table, stored),
+                *(_conform(_parquet(each), schema) for each in own),
+            ]
             self._log("OPTIMIZE", add=[self._write(pa.concat_tables(parts), tier + 1)], remove=small, data_change=False)
             for file in small:
                 if self._bodies.pop(file.path, None) is None:
@@ -252,6 +260,8 @@ class Append:
 
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
+        import tempfile
+
         from deltalake import DeltaTable
 
         prefix = f"{self._base}_delta_log/"
@@ -281,6 +291,8 @@ class Append:
 @cache
 def _create_actions(table: str) -> tuple[Mapping[str, Any], ...]:
     """Return the `protocol` and `metaData` actions that `deltalake` writes for a new table."""
+    import tempfile
+
     from deltalake import DeltaTable
 
     with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:

@@ -12,9 +12,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.deltalog import TableFiles
 from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
@@ -24,6 +23,9 @@ from headwater.lake.base import AT, HIDDEN_PREFIX, Commit, Lake, ObjectInfo, Sou
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 from headwater.tables import Append, Row
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["Landing", "Transaction", "Upload", "Writer"]
 
@@ -238,6 +240,8 @@ class Writer:
 
     def _delete(self, name: str) -> None:
         """Delete a hidden branch in the background; nobody waits for it."""
+        from concurrent.futures import ThreadPoolExecutor
+
         if self._cleaner is None or self._cleaner[0] != os.getpid():
             self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
         self._cleaner[1].submit(_delete_quietly, self._lake, name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from headwater import artifacts
-from headwater.artifacts import External, Wanted
+from headwater.artifacts import Wanted
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError
 from headwater.lookup import (
@@ -17,18 +18,25 @@ from headwater.lookup import (
     VERSION_COLUMNS,
     build_model,
     build_version,
-    changed_labels,
     files_of,
     is_hidden,
     known_files,
+    labelled,
+    labels_by_version,
+    labels_of,
     model_id_of,
     name_of,
     version_row,
 )
 from headwater.model import ArtifactFile, Metric, Model, ModelVersion
 from headwater.names import parse_model, quote
+from headwater.state import Fold
 
 __all__ = ["Versions"]
+
+_KEPT_VERSIONS = 100_000
+_SINGLY = 500
+"""Up to so many versions are looked up one by one rather than with all others of their model."""
 
 
 class Versions:
@@ -40,15 +48,27 @@ class Versions:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._built: tuple[str, dict[str, ModelVersion]] = ("", {})
 
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, reference: str, owner: Any = None) -> ModelVersion:
         """Return one version."""
         ref = parse_model(reference)
-        with self._context.reading() as fold:
-            return build_version(fold, version_row(fold, ref), ref.name, owner)
+        context = self._context
+        if context.commit is None and context.folds.is_cold(context.branch):
+            from headwater.quick import small_fold
 
-    def list(self, name: str, owner: Any = None, limit: int | None = None) -> builtins.list[ModelVersion]:
+            small = small_fold(context.lake, context.lake.head(context.branch), ref)
+            if small is not None:
+                row = version_row(small, ref)
+                return labelled(build_version(row, ref.name, owner), labels_of(small, row[1], row[0]))
+        with context.reading() as fold:
+            row = version_row(fold, ref)
+            return labelled(build_version(row, ref.name, owner), labels_of(fold, row[1], row[0]))
+
+    def list(
+        self, name: str, owner: Any = None, *, tags: Mapping[str, str], limit: int | None = None
+    ) -> builtins.list[ModelVersion]:
         """Return a model's versions that are not deleted, newest first."""
         ref = parse_model(name)
         if ref.version is not None or ref.alias is not None:
@@ -61,12 +81,39 @@ class Versions:
                     "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ?", HIDDEN
                 )
             }
-            changed = changed_labels(fold, model_id)
-            rows = fold.rows(
-                f"SELECT {VERSION_COLUMNS} FROM versions v WHERE model_id = ? ORDER BY version DESC", model_id
-            )
-            found = [row for row in rows if row[0] not in hidden]
-            return [build_version(fold, row, ref.name, owner, changed) for row in found[:limit]]
+            ids = [
+                version_id
+                for (version_id,) in fold.rows(
+                    "SELECT version_id FROM versions WHERE model_id = ? ORDER BY version DESC", model_id
+                )
+                if version_id not in hidden
+            ]
+            if not tags:
+                ids = ids[:limit]
+            built = self._built_of(fold, model_id, ref.name, ids, owner)
+            labels = labels_by_version(fold, model_id)
+            found = [labelled(built[each], labels[each]) if each in labels else built[each] for each in ids]
+            if tags:
+                found = [version for version in found if all(version.tags.get(k) == v for k, v in tags.items())]
+            return found[:limit]
+
+    def _built_of(
+        self, fold: Fold, model_id: str, name: str, ids: builtins.list[str], owner: Any
+    ) -> dict[str, ModelVersion]:
+        """Return versions as they were registered, by ID; what was built once is kept, since it never changes."""
+        if self._built[0] != name or len(self._built[1]) > _KEPT_VERSIONS:
+            self._built = (name, {})
+        built = self._built[1]
+        missing = [each for each in ids if each not in built]
+        if len(missing) > _SINGLY:
+            rows = fold.rows(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE model_id = ?", model_id)
+        else:
+            of_one = f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?"
+            rows = [fold.one(of_one, each) for each in missing]
+        parsed = json.loads(f"[{','.join(row[4] for row in rows)}]")
+        for row, data in zip(rows, parsed, strict=True):
+            built[row[0]] = build_version(row, name, owner, data)
+        return built
 
     def models(self) -> builtins.list[Model]:
         """Return the models that are not deleted, by name."""
@@ -129,6 +176,8 @@ class Versions:
             return (path, digest) in known
 
         if data["external_url"] is not None:
+            from headwater.external import External
+
             with External(data["external_url"], data["digest"]).fetched() as wanted:
                 known.update((file.path, file.sha256) for file in wanted.files)
                 return artifacts.write(wanted, dest, force=force, ours=ours)
@@ -148,6 +197,8 @@ class Versions:
             files = files_of(fold, row[0])
         data = json.loads(row[4])
         if data["external_url"] is not None:
+            from headwater.external import External
+
             with External(data["external_url"], data["digest"]).fetched():
                 return
         artifacts.check_in_lake(self._context.lake, commit, data["path"], reference, files)

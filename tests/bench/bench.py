@@ -1,6 +1,6 @@
 """Measure Headwater beside MLflow, on this machine, in one run, by turns; print the table. `make bench` runs it.
 
-    python tests/bench/bench.py [--only PART]... [--work FOLDER] [--write]
+python tests/bench/bench.py [--only PART]... [--work FOLDER] [--write]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures on the embedded lake beside MLflow on SQLite: registering, aliases, listing. Says what is compared, and how."""
+"""Figures on the embedded lake beside MLflow on SQLite: registering, aliases, listing."""
 
 from __future__ import annotations
 
@@ -170,7 +170,9 @@ def listing(pair: Pair, rounds: int) -> list[Figure]:
         mine, other = median(ours), median(theirs)
         ratio = times(other / mine)
         figures.append(
-            Figure(f"{label.format(pair.many)}: p50", "MLflow ≥ 20×", shown(mine), shown(other), ratio, other >= 20 * mine)
+            Figure(
+                f"{label.format(pair.many)}: p50", "MLflow ≥ 20×", shown(mine), shown(other), ratio, other >= 20 * mine
+            )
         )
     first = median(pair.ours.call("first_query", lake=pair.our_lake, model=MODEL, times=5))
     figures.append(Figure("the same, the first query after a write: p50", "", shown(first)))

@@ -50,7 +50,16 @@ def ensure() -> Path:
         print(f"bench: installing MLflow {wanted()} into {venv} (once; a minute or two)", file=sys.stderr, flush=True)
         shutil.rmtree(venv, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
+        install = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            str(REQUIREMENTS),
+        ]
         subprocess.run(install, check=True, stdout=sys.stderr)
         stamp.write_text(digest, "utf-8")
     return python

@@ -82,8 +82,8 @@ def machine(mlflow: str) -> str:
     packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("headwater", "pyarrow", "duckdb", "deltalake"))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {model}, {memory:.0f} GiB of memory, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-        f"{packages}, MLflow {mlflow}."
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version}, {packages}, MLflow {mlflow}."
     )
 
 

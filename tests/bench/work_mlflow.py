@@ -81,7 +81,7 @@ def register_fluently(lake: str, model: str, path: str, times: int, seed: int) -
 def fill(lake: str, model: str, count: int) -> int:
     """Make many versions by SQL: rows such as `register` wrote for version 1, since its own way would take an hour.
 
-    The columns of MLflow 3.17's schema are named one by one, so another schema fails here rather than be filled wrongly.
+    The columns of MLflow 3.17's schema are named one by one, so that another one fails here.
     """
     connection = sqlite3.connect(f"{lake}/mlflow.db")
     pattern = connection.execute("SELECT * FROM runs LIMIT 1")
@@ -108,7 +108,8 @@ def fill(lake: str, model: str, count: int) -> int:
                 )
             connection.execute(
                 "INSERT INTO model_versions (name, version, creation_time, last_updated_time, current_stage, source,"
-                " run_id, status, storage_location, workspace) VALUES (?, ?, ?, ?, 'None', ?, ?, 'READY', ?, 'default')",
+                " run_id, status, storage_location, workspace)"
+                " VALUES (?, ?, ?, ?, 'None', ?, ?, 'READY', ?, 'default')",
                 (model, number, now, now, f"{uri}/model", run, f"{uri}/model"),
             )
             tags = {"team": "ops", "colour": COLOURS[number % 4], "round": str(number)}

@@ -1,7 +1,7 @@
 """A long-lived child process that does work when told and says how long it took; knows neither Headwater nor MLflow.
 
-The parent writes `{"op": NAME, ...arguments}` a line, the child answers `{"result": ...}` or `{"error": ...}` a line. What is
-timed is timed in the child, so that neither pipes nor JSON count.
+The parent writes `{"op": NAME, ...arguments}` a line, the child answers `{"result": ...}` or `{"error": ...}` a line.
+What is timed is timed in the child, so that neither pipes nor JSON count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Worker:
         environment: Variables to add to this process's.
     """
 
-    def __init__(self, python: Path | str, script: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, python: Path | str, script: str, folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"{script}.{os.getpid()}.log"
         with self._log.open("ab") as log:

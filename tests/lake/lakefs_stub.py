@@ -20,7 +20,7 @@ HEAD = "c0" * 32
 
 @dataclass
 class Reply:
-    """An answer; `fault` breaks it: "reset" instead of it, "slow" before it, "short" within its body."""
+    """An answer; `fault` breaks it: "reset" instead of it, "slow" before it, "short" or "stall" within its body."""
 
     status: int = 200
     body: bytes = b""
@@ -145,15 +145,16 @@ class Stub:
             handler.connection.close()
             return
         if reply.fault == "slow":
-            time.sleep(1.0)
+            time.sleep(0.6)
         handler.send_response(reply.status)
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(reply.body)))
         handler.end_headers()
-        if reply.fault == "short":
+        if reply.fault in ("short", "stall"):
             handler.wfile.write(reply.body[: len(reply.body) // 2])
             handler.close_connection = True
+            time.sleep(0.6 if reply.fault == "stall" else 0)
         else:
             handler.wfile.write(reply.body)
 

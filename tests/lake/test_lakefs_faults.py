@@ -39,7 +39,7 @@ from headwater.lake.lakefs_http import MEANINGS, Fault, status_fault
 
 SECRET = "sEcReT/kEy+of=40characters"
 KEYS = Credentials("AKIAEXAMPLE", SECRET)
-PATIENCE = Patience(connect=0.5, read=0.4, attempts=3, total=20, pause=0.005, longest_pause=0.02)
+PATIENCE = Patience(connect=0.5, read=0.3, attempts=3, total=20, pause=0.001, longest_pause=0.002)
 
 Call = Callable[[LakeFS], Any]
 
@@ -60,7 +60,7 @@ READS: dict[str, Call] = {
 }
 WRITES: dict[str, Call] = {
     "put": lambda lake: lake.put("main", "a", b"1"),
-    "put a file": lambda lake: lake.put("main", "a", io.BytesIO(b"1")),
+    "put a file": lambda lake: lake.put("main", "a", io.BytesIO(bytes(2_000_000))),
     "put_many": lambda lake: lake.put_many("main", {"a": b"1"}),
     "delete": lambda lake: lake.delete("main", "a"),
     "create_branch": lambda lake: lake.create_branch("b", HEAD),
@@ -345,7 +345,7 @@ def test_a_broken_connection_is_mended(stub: Stub, lake: LakeFS, name: str) -> N
 
 def test_a_slow_server_is_told_from_one_that_is_down(stub: Stub, lake: LakeFS) -> None:
     stub.queue(SLOW)
-    with pytest.raises(LakeError, match=r"http://127.0.0.1:\d+ does not answer within 0.4 s") as caught:
+    with pytest.raises(LakeError, match=r"http://127.0.0.1:\d+ does not answer within 0.3 s") as caught:
         lake.head("main")
     assert len(stub.requests) == PATIENCE.attempts
     assert said(caught)
@@ -482,18 +482,32 @@ def test_a_body_that_breaks_off_is_fetched_on(stub: Stub, lake: LakeFS, tmp_path
         assert stream.read(10) + stream.read() == content
 
 
-def test_a_body_that_always_breaks_off_is_given_up(stub: Stub, lake: LakeFS) -> None:
+@pytest.mark.parametrize(
+    ("fault", "expected", "words"),
+    [
+        ("short", IntegrityError, "'a' is not what was put: the lake gives only 9 of its 10 bytes"),
+        ("reset", LakeError, "cannot read 'a': the connection to http://127.0.0.1:.* broke"),
+        ("stall", LakeError, "cannot read 'a': http://127.0.0.1:.* does not answer within 0.3 s"),
+    ],
+)
+def test_a_body_that_always_breaks_off_is_given_up(
+    stub: Stub, lake: LakeFS, fault: str, expected: type[HeadwaterError], words: str
+) -> None:
     def answer(request: Request) -> Reply | None:
         start = int(request.headers.get("range", "bytes=0-")[6:-1])
-        return blob(b"0123456789"[start:], etag="d" * 32, status=206 if start else 200, fault="short")
+        if start and fault == "reset":
+            return RESET
+        breaks = "stall" if fault == "stall" else "short"
+        return blob(b"0123456789"[start:], etag="d" * 32, status=206 if start else 200, fault=breaks)
 
     stub.answer = answer
     for call in (READS["read"], READS["localize"]):
-        stub.requests.clear()
-        with pytest.raises(LakeError) as caught:
+        with pytest.raises(expected, match=words) as caught:
             call(lake)
-        assert said(caught).startswith("cannot read 'a': ")
-        assert len(stub.requests) <= PATIENCE.attempts + 1
+        assert type(caught.value) is expected
+        assert said(caught)
+        assert len(stub.requests) < 20
+        stub.requests.clear()
     assert not [path for path in lake.cache.rglob("*") if path.is_file()]
 
 
@@ -529,7 +543,7 @@ def test_an_object_that_reached_the_server_otherwise(stub: Stub, lake: LakeFS) -
         js({"path": "a", "size_bytes": 2, "checksum": "x"}, 201),
     ):
         stub.queue(reply)
-        for source in (b"1", io.BytesIO(b"1")):
+        for source in (b"1", io.BytesIO(b"1"), io.BytesIO(bytes(2_000_000))):
             with pytest.raises(IntegrityError, match="did not reach the lake as it was sent"):
                 lake.put("main", "a", source)
 
@@ -539,35 +553,37 @@ def test_a_file_is_sent_again_from_its_start_but_a_pipe_is_not(stub: Stub, lake:
         def seekable(self) -> bool:
             return False
 
-    stub.queue(error(503), RESET, None)
-    lake.put("main", "a", io.BytesIO(b"0123456789"))
-    assert [request.body for request in stub.requests[:3]] == [b"0123456789"] * 3
+    for content in (b"0123456789", b"0123456789" * 300_000):
+        source = io.BytesIO(b"skipped" + content)
+        source.seek(7)
+        stub.requests.clear()
+        stub.queue(error(503), RESET, None)
+        lake.put("main", "a", source)
+        assert [request.body for request in stub.requests[:3]] == [content] * 3
     stub.requests.clear()
+    lake.put("main", "a", Pipe(content))
     stub.queue(error(503))
     with pytest.raises(LakeError):
-        lake.put("main", "a", Pipe(b"0123456789"))
-    assert [request.body for request in stub.requests] == [b"0123456789"]
+        lake.put("main", "a", Pipe(content))
+    sent = [request.body for request in stub.requests if request.method == "POST"]
+    assert sent == [content] * 2
 
 
-def test_a_file_that_changes_while_it_is_read(stub: Stub, lake: LakeFS, tmp_path: Path) -> None:
-    path = tmp_path / "growing"
+@pytest.mark.parametrize("change", ["grows", "shrinks"])
+def test_a_file_that_changes_while_it_is_read(stub: Stub, lake: LakeFS, tmp_path: Path, change: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 500_000)
 
-    class Growing(io.FileIO):
+    class Changing(io.FileIO):
         def read(self, size: int | None = -1, /) -> bytes:  # type: ignore[override]
-            piece = super().read(4)
-            with path.open("ab") as more:
-                more.write(b"more")
-            return piece or b""
+            if self.tell() > 3_000_000:
+                with path.open("ab") as file:
+                    file.write(b"more")
+                    file.truncate(5_000_004 if change == "grows" else 4_000_000)
+            return super().read(size) or b""
 
-    class Shrinking(io.FileIO):
-        def read(self, size: int | None = -1, /) -> bytes:  # type: ignore[override]
-            path.write_bytes(b"")
-            return super().read(4) or b""
-
-    for kind in (Growing, Shrinking):
-        path.write_bytes(b"0123456789")
-        with kind(path) as source, pytest.raises(IntegrityError, match="a file changed while it was read"):
-            lake.put("main", "a", source)  # type: ignore[arg-type]
+    with Changing(path) as source, pytest.raises(IntegrityError, match="a file changed while it was read"):
+        lake.put("main", "a", source)  # type: ignore[arg-type]
 
 
 # -- echoes of broken attempts -----------------------------------------------------------------------------------------

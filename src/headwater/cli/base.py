@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from headwater.cli.output import emit, json_text
-from headwater.errors import InvalidInputError
-from headwater.names import parse_pair
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -82,24 +80,30 @@ def _global(*names: str, **attributes: Any) -> click.Option:
     return click.Option(names, expose_value=False, callback=_keep, **attributes)
 
 
-def _global_options(ref: bool) -> list[click.Parameter]:
-    found: list[click.Parameter] = [
+def _ref_option() -> click.Option:
+    return _global(
+        "--ref",
+        metavar="REF",
+        help="Read at a branch, tag or commit, main~3, or main@{2026-11-01T00:00:00Z}.",
+        shell_complete=completes("ref"),
+    )
+
+
+def _global_options() -> list[click.Parameter]:
+    return [
         _global("--lake", metavar="URL", help="The lake: a folder, or lakefs://host:port/repository."),
         _global("--branch", metavar="NAME", help="The branch to work on.", shell_complete=completes("branch")),
         _global("--actor", metavar="NAME", help="Who acts."),
         _global("--json", is_flag=True, is_eager=True, help="Print one JSON document."),
+        click.Option(
+            ["-h", "--help"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_show_help,
+            help="Show this text.",
+        ),
     ]
-    if ref:
-        found.insert(
-            2,
-            _global(
-                "--ref",
-                metavar="REF",
-                help="Read at a branch, tag or commit, main~3, or main@{2026-11-01T00:00:00Z}.",
-                shell_complete=completes("ref"),
-            ),
-        )
-    return found
 
 
 class _Documented(click.Command):
@@ -110,18 +114,8 @@ class _Documented(click.Command):
 
     def _adopt(self, example: str, ref: bool) -> None:
         self.example = example
-        self.shared = _global_options(ref)
-        self.shared.append(
-            click.Option(
-                ["-h", "--help"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=_show_help,
-                help="Show this text.",
-            )
-        )
-        self.params += self.shared
+        self.shared = _global_options()
+        self.params += [_ref_option(), *self.shared] if ref else self.shared
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options, then the global ones."""
@@ -129,7 +123,8 @@ class _Documented(click.Command):
             records = [
                 record
                 for param in self.params
-                if (param not in self.shared) is own and (record := param.get_help_record(ctx)) is not None
+                if isinstance(param, click.Option) and (param not in self.shared) is own
+                if (record := param.get_help_record(ctx)) is not None
             ]
             if records:
                 with formatter.section(title):
@@ -163,6 +158,10 @@ class Group(_Documented, click.Group):
         """Write the subcommands before the options."""
         self.format_commands(ctx, formatter)
         super().format_options(ctx, formatter)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the subcommands, in the order in which they are written."""
+        return list(self.commands)
 
     def group_command(self, name: str, *, example: str, ref: bool = False) -> Callable[[Callable[..., Any]], Command]:
         """Return a decorator that makes a function a subcommand; it gets the session first."""
@@ -216,6 +215,9 @@ def pairs(given: Sequence[str], what: str) -> dict[str, str]:
     Raises:
         InvalidInputError: One is not of that form, or a key is given twice.
     """
+    from headwater.errors import InvalidInputError
+    from headwater.names import parse_pair
+
     found: dict[str, str] = {}
     for text in given:
         key, value = parse_pair(text, what)

@@ -138,11 +138,13 @@ def answer(program: click.Command, asked: str) -> int:
 
 @command(
     "completion",
-    example='eval "$(headwater completion bash)"\nheadwater completion fish > ~/.config/fish/completions/headwater.fish',
+    example="""\
+eval "$(headwater completion bash)"
+headwater completion fish > ~/.config/fish/completions/headwater.fish""",
 )
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(list(_SHELLS)))
 def completion(session: Session, shell: str) -> None:
-    """Print the script that completes commands and names in your shell.
+    """Print a script that completes commands and names as you type.
 
     Put the line of the example into ~/.bashrc or ~/.zshrc. Models, versions, aliases, datasets and branches are looked
     up in the lake as you type.

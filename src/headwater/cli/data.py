@@ -158,7 +158,7 @@ def data_show(session: Session, reference: str) -> None:
 
 @data.group_command("pull", ref=True, example="headwater data pull flights@1.1.0 flights/")
 @argument("reference", "NAME@V", complete="dataset")
-@argument("dest", "DEST")
+@argument("dest", "DEST", type=click.Path())
 @option("--force", is_flag=True, help="Replace files in DEST that Headwater did not put there.")
 def data_pull(session: Session, reference: str, dest: str, force: bool) -> None:
     """Fetch a dataset version's files into a folder, every digest checked.

@@ -31,7 +31,10 @@ def alias() -> None:
 @argument("version", "VERSION", complete="number")
 @option("--reason", metavar="TEXT", help="Why; kept with the change.")
 def alias_set(session: Session, name: str, alias: str, version: str, reason: str | None) -> None:
-    """Point an alias at a version, whether it pointed elsewhere or nowhere."""
+    """Point an alias at a version.
+
+    Where it pointed before is kept in the history.
+    """
     number = parse_version(version)
     with session.open() as registry:
         registry.set_alias(name, alias, number, reason=reason)

@@ -107,7 +107,7 @@ def _embed(place: Path, session: Session) -> dict[str, Any]:
 
 @command("status", ref=True, example="headwater status")
 def status(session: Session) -> None:
-    """Show which lake, branch and commit this is, and how much there is."""
+    """Show which lake and branch this is, and how much there is."""
     with session.open() as registry:
         found = registry.status()
 

@@ -52,7 +52,8 @@ def table(
     wide = [max([width(name), *(width(row[i]) for row in cells)]) for i, name in enumerate(names)]
     last = len(names) - 1
     room = _columns() - sum(wide[:last]) - len(_GAP) * last
-    to_right = {i for i, header in enumerate(headers) if i in set(right) or header in set(right)}
+    chosen = set(right)
+    to_right = {i for i, header in enumerate(headers) if i in chosen or header in chosen}
 
     def line(row: Sequence[str], paint_first: bool, heading: bool) -> str:
         parts = []

@@ -1,9 +1,11 @@
-"""Commands that find and fetch models: `models`, `versions`, `resolve`, `pull`."""
+"""Commands that find and fetch models: `models`, `versions`, `pull`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+import click
 
 from headwater.cli.base import Session, argument, command, limited, option
 from headwater.cli.layout import count, moment, pairs, short, size, table
@@ -12,7 +14,7 @@ from headwater.cli.output import busy, note, strong
 if TYPE_CHECKING:
     from headwater.model import ModelVersion
 
-__all__ = ["models", "pull", "resolve", "versions"]
+__all__ = ["models", "pull", "versions"]
 
 
 @command("models", ref=True, example="headwater models")
@@ -77,18 +79,6 @@ def versions(session: Session, name: str, limit: int | None) -> None:
     session.emit(found, lines)
 
 
-@command("resolve", ref=True, example="headwater resolve flight-delay@champion")
-@argument("reference", "NAME@ALIAS", complete="version")
-def resolve(session: Session, reference: str) -> None:
-    """Print the version that an alias stands for.
-
-    With --json, all about it.
-    """
-    with session.open() as registry:
-        found = registry.resolve(reference)
-    session.emit(found, lambda: [strong(found.reference)])
-
-
 @command(
     "pull",
     ref=True,
@@ -97,7 +87,7 @@ headwater pull flight-delay@champion serving/
 headwater pull flight-delay/7 /tmp/seven --ref main~3""",
 )
 @argument("reference", "MODELREF", complete="version")
-@argument("dest", "DEST")
+@argument("dest", "DEST", type=click.Path())
 @option("--force", is_flag=True, help="Replace files in DEST that Headwater did not put there.")
 def pull(session: Session, reference: str, dest: str, force: bool) -> None:
     """Fetch a version's files into a folder, every digest checked.

@@ -143,7 +143,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def paint(text: object, code: str, stream: Any = None) -> str:
-    """Return cleaned text in a style (an SGR code), where the stream is a terminal with colour and the user likes it."""
+    """Return cleaned text in a style (an SGR code), where the stream is a terminal and the user likes colour."""
     stream = sys.stdout if stream is None else stream
     plain = not is_terminal(stream) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return clean(text) if plain else f"\x1b[{code}m{clean(text)}\x1b[0m"

@@ -25,16 +25,16 @@ COMPLETE = "_HEADWATER_COMPLETE"
 _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "The lake": {
         "init": ("lake", "Make a lake in this folder, or join one on a lakeFS server."),
-        "status": ("lake", "Show which lake, branch and commit this is, and how much there is."),
+        "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run one query that reads the lake's tables."),
     },
     "Models": {
-        "register": ("register", "Register a version of a model: its files and all that is known of it."),
+        "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
         "versions": ("models", "List a model's versions, newest first."),
         "show": ("show", "Show all about a model, a version, an alias or a dataset."),
-        "resolve": ("models", "Print the version that an alias stands for."),
+        "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),
         "alias": ("labels", "Name versions: set, delete and list aliases."),
@@ -47,7 +47,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
     },
     "Your shell": {
-        "completion": ("completion", "Print the script that completes commands and names in your shell."),
+        "completion": ("completion", "Print a script that completes commands and names as you type."),
     },
 }
 COMMANDS = {name: home for section in _SECTIONS.values() for name, home in section.items()}

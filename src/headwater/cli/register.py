@@ -50,7 +50,7 @@ def register(
     description: str | None,
     code: str | None,
 ) -> None:
-    """Register a version of a model: its files and all that is known of it.
+    """Register a version of a model, and all that is known of it.
 
     PATH is a file or a folder of any size. All of it becomes visible at once, or none of it; the number is the next
     one. The Git commit of this folder, Python's version and the installed packages are recorded with it.

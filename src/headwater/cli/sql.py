@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headwater.cli.base import Session, command, option, pairs
+from headwater.cli.layout import count
 from headwater.cli.output import busy, clean, emit, is_terminal, json_text, note, write
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 
@@ -68,7 +69,7 @@ def sql(
         return
     _save(found, form, output)
     document = {"output": output, "rows": len(found), "columns": found.columns}
-    session.emit(document, lambda: [f"{len(found):,} rows in {clean(output)}"])
+    session.emit(document, lambda: [f"{count(len(found), 'row')} in {clean(output)}"])
 
 
 def _read(file: str | None) -> str:
@@ -99,7 +100,7 @@ def _print(found: QueryResult, form: str) -> None:
     else:
         emit(*table_lines(found))
         if is_terminal(sys.stderr):
-            note(f"{len(found):,} row" + ("" if len(found) == 1 else "s"))
+            note(count(len(found), "row"))
 
 
 def _save(found: QueryResult, form: str, output: str) -> None:

@@ -124,6 +124,12 @@ class Lake(Protocol):
             IntegrityError: Its content does not match its ID.
         """
 
+    def find_commit(self, key: str, value: str) -> Commit | None:
+        """Return the commit whose metadata has a key at a value, where the lake can tell without reading its log.
+
+        None means that there is none, or that the lake can't tell.
+        """
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
 

@@ -109,12 +109,19 @@ class LakeFS:
                 f"there is no repository {wanted['name']!r} at {client.address.endpoint}",
                 hint="give a --storage-namespace, as s3://bucket/folder, and it is made",
             )
-        with suppress(AlreadyExistsError):  # somebody else made it just now; or we, and the answer was lost
+        try:
             client.run(
                 f"make the repository {client.address} with storage namespace {storage_namespace!r}",
                 lambda sdk: sdk.repositories.create_repository(wanted),
                 meaning={409: lambda fault: AlreadyExistsError(f"there is a repository {wanted['name']!r} already")},
             )
+        except AlreadyExistsError:
+            pass  # somebody else made it just now; or we, and the answer was lost
+        except ValueError as error:
+            if isinstance(error, InvalidInputError):
+                raise
+            hint = "name a place of the server's storage, as s3://bucket/folder"
+            raise InvalidInputError(f"{storage_namespace!r} is no storage namespace", hint=hint) from error
         return cls(client, _repository(client))
 
     # -- refs ---------------------------------------------------------------------------------------------------
@@ -255,6 +262,10 @@ class LakeFS:
             hint="`headwater log` lists them",
         )
 
+    def find_commit(self, key: str, value: str) -> Commit | None:
+        """Return None: lakeFS has no way to search commits by their metadata."""
+        return None
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
         return self._client.pages(
@@ -293,11 +304,10 @@ class LakeFS:
             IntegrityError: Other bytes reached the server, or a file changed while it was read.
         """
         if isinstance(source, bytes):
-            sha256 = hashlib.sha256(source).hexdigest()
-            arrived = self._upload(branch, path, source, {SHA256: sha256}, {})
-            _compare(path, arrived, len(source), hashlib.md5(source, usedforsecurity=False).hexdigest())
-            return ObjectInfo(path, len(source), sha256)
+            return self._put(branch, path, source)
         body = Upload(source)
+        if body.whole is not None:
+            return self._put(branch, path, body.whole)
         length = {} if body.length is None else {"Content-Length": str(body.length)}
         arrived = self._upload(branch, path, body, {}, length)
         _compare(path, arrived, body.size, body.md5)
@@ -308,6 +318,12 @@ class LakeFS:
             lambda sdk: sdk.experimental.update_object_user_metadata(self._name, branch, path, metadata),
         )
         return ObjectInfo(path, body.size, body.sha256)
+
+    def _put(self, branch: str, path: str, content: bytes) -> ObjectInfo:
+        sha256 = hashlib.sha256(content).hexdigest()
+        arrived = self._upload(branch, path, content, {SHA256: sha256}, {})
+        _compare(path, arrived, len(content), hashlib.md5(content, usedforsecurity=False).hexdigest())
+        return ObjectInfo(path, len(content), sha256)
 
     def _upload(
         self, branch: str, path: str, body: bytes | Upload, metadata: Mapping[str, str], headers: Mapping[str, str]

@@ -301,6 +301,7 @@ class Client:
             fetch,
             faults=self.faults,
             attempts=self.patience.attempts,
+            pause=self.patience.pause,
             give_up=lambda fault: error_of(fault, what),
         )
         if md5_of(stream.etag) is None:  # put in parts, through the gateway: our own metadata may know better

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import json
 import random
 import re
@@ -14,6 +15,7 @@ import urllib3
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    IncompleteRead,
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
@@ -88,6 +90,7 @@ class Fault(Exception):
         retry_after: Seconds that the server asks to be left alone for.
         refused: The server certainly did nothing.
         final: Another attempt would meet the same.
+        short: The answer was whole but for its end, which the server did not send.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Fault(Exception):
         retry_after: float = 0.0,
         refused: bool = False,
         final: bool = False,
+        short: bool = False,
     ) -> None:
         super().__init__(text)
         self.status = status
@@ -107,6 +111,7 @@ class Fault(Exception):
         self.retry_after = retry_after
         self.refused = refused
         self.final = final
+        self.short = short
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +225,8 @@ def _seconds(value: str | None) -> float:
 
 def network_fault(error: HTTPError, endpoint: str, patience: Patience) -> Fault:
     """Return the fault for a call that got no whole answer."""
-    reason: BaseException | None = error
-    while reason is not None and getattr(reason, "reason", None) is not None and not isinstance(reason, SSLError):
-        inner = reason.reason  # type: ignore[attr-defined]
-        if not isinstance(inner, BaseException):
-            break
+    reason: BaseException = error
+    while isinstance(inner := getattr(reason, "reason", None), BaseException):
         reason = inner
     here = f"check the URL, and that a lakeFS server runs at {endpoint}"
     if isinstance(reason, NameResolutionError):
@@ -241,4 +243,6 @@ def network_fault(error: HTTPError, endpoint: str, patience: Patience) -> Fault:
         return Fault(
             0, f"{endpoint} does not answer within {patience.read:g} s", hint="it may be busy: try again later"
         )
+    if any(isinstance(each, IncompleteRead | http.client.IncompleteRead) for each in (reason, *reason.args)):
+        return Fault(0, f"the answer of {endpoint} ended too early", hint="try again later", short=True)
     return Fault(0, f"the connection to {endpoint} broke", hint=here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO
@@ -32,7 +33,11 @@ def md5_of(etag: str) -> str | None:
 class Upload:
     """The bytes of a stream as a request's body, hashed and counted as they are sent. Iterable again if seekable.
 
+    Args:
+        source: The stream.
+
     Attributes:
+        whole: All the bytes, if there are few; else None.
         length: The bytes to come, or None where the stream does not tell.
         size: The bytes that were sent.
         error: What the stream raised: HTTP clients pass it off as a broken connection.
@@ -40,11 +45,13 @@ class Upload:
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._start: int | None = None
+        self._start: int | None = source.tell() if source.seekable() else None
+        self._begun = _read_up_to(source, CHUNK)
+        self.whole = self._begun if len(self._begun) < CHUNK else None
         self.length: int | None = None
-        if source.seekable():
-            self._start = source.tell()
+        if self._start is not None:
             self.length = source.seek(0, io.SEEK_END) - self._start
+            self._begun = b""
         self._reset()
 
     def _reset(self) -> None:
@@ -59,7 +66,7 @@ class Upload:
         self._reset()
         while True:
             try:
-                chunk = self._source.read(CHUNK)
+                chunk, self._begun = self._begun or self._source.read(CHUNK), b""
                 self.size += len(chunk)
                 # a length that was declared and is not kept would cut the object short, or leave the server waiting
                 if self.length is not None and (self.size > self.length or (not chunk and self.size < self.length)):
@@ -89,6 +96,15 @@ class Upload:
         return self._md5.hexdigest()
 
 
+def _read_up_to(source: BinaryIO, size: int) -> bytes:
+    """Read so many bytes, or fewer at the end: a stream may give less than it is asked for."""
+    pieces = []
+    while size > 0 and (piece := source.read(size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
 class Download(io.RawIOBase):
     """An object's bytes as a raw stream, compared with the MD5 in its entity tag (and a sha256) at the end.
 
@@ -96,7 +112,8 @@ class Download(io.RawIOBase):
         name: What it is, for messages.
         fetch: Requests the bytes from an offset on; raises what a caller should see.
         faults: Turns what a broken connection raises into a `Fault`.
-        attempts: How often a broken transfer is taken up again before its fault is raised by `give_up`.
+        attempts: How often a transfer may break without a byte in between before its fault is raised by `give_up`.
+        pause: Seconds before it is taken up again.
         give_up: Turns the last fault into the error to raise.
     """
 
@@ -107,13 +124,16 @@ class Download(io.RawIOBase):
         *,
         faults: Callable[[], AbstractContextManager[None]],
         attempts: int,
+        pause: float,
         give_up: Callable[[Fault], Exception],
     ) -> None:
         super().__init__()
         self._name = name
         self._fetch = fetch
         self._faults = faults
-        self._left = attempts
+        self._attempts = attempts
+        self._breaks = 0
+        self._pause = pause
         self._give_up = give_up
         self._response: BaseHTTPResponse | None = fetch(0)
         self.etag = self._response.headers["ETag"]
@@ -156,14 +176,13 @@ class Download(io.RawIOBase):
             try:
                 with self._faults():
                     chunk = self._response.read(wanted, decode_content=False)
-                    if not chunk and self.size is not None and self._done < self.size:
-                        raise Fault(0, "the bytes ended too early")
             except Fault as fault:
                 self._resume(fault)
                 continue
             if not chunk:
                 self._finish()
                 return b""
+            self._breaks = 0
             self._done += len(chunk)
             self._md5.update(chunk)
             if self.sha256 is not None:
@@ -171,9 +190,13 @@ class Download(io.RawIOBase):
             return chunk
 
     def _resume(self, fault: Fault) -> None:
-        self._left -= 1
-        if self._left <= 0:
+        self._breaks += 1
+        if self._breaks >= self._attempts:
+            if fault.short:  # each time at one place: it is not the network
+                text = f"{self._name} is not what was put: the lake gives only {self._done} of its {self.size} bytes"
+                raise IntegrityError(text, hint=_RESTORE) from fault
             raise self._give_up(fault) from fault
+        time.sleep(self._pause)
         if self._response is not None:
             self._response.close()
         self._response = self._fetch(self._done)

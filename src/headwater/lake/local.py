@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,18 +28,22 @@ from headwater.ids import new_id, now_micros
 from headwater.lake import trees
 from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, ObjectInfo, Source, Strategy
 from headwater.lake.local_db import Database
-from headwater.lake.objects import ObjectFolder, disk_errors
-from headwater.lake.pending import Hidden, Overlay, Record, parse, reached, settle
+from headwater.lake.local_files import (
+    NETWORK_FILE_SYSTEMS,
+    cache_elsewhere,
+    file_system,
+    read_up_to,
+    write_beside,
+)
+from headwater.lake.local_graph import Graph
+from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
+from headwater.lake.pending import Hidden, Overlay, Record, reached, settle
 from headwater.lake.queue import queue
 
 __all__ = ["LocalLake"]
 
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
-
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"}
-)
 
 
 class LocalLake:
@@ -58,7 +59,7 @@ class LocalLake:
     def __init__(self, root: Path, database: Database, *, patience: float = 20.0) -> None:
         self.root = root
         self.url = str(root)
-        self.cache = root / "cache" if os.access(root, os.W_OK) else _cache_elsewhere(root)
+        self.cache = root / "cache" if os.access(root, os.W_OK) else cache_elsewhere(root)
         self._patience = patience
         self._db = database
         self._objects = ObjectFolder(root / "objects")
@@ -66,7 +67,7 @@ class LocalLake:
         self._hidden: dict[str, Hidden] = {}
         self._staged: dict[str, dict[str, trees.Entry | None]] = {}
         self._parsed: dict[str, trees.Node] = {}
-        self._records: dict[str, Record] = {}
+        self._graph = Graph(database, self._hidden)
         self._checked: set[Path] = set()
 
     @classmethod
@@ -83,8 +84,8 @@ class LocalLake:
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             (root / "objects").mkdir(exist_ok=True)
-        kind = _file_system(root)
-        if kind in _NETWORK_FILE_SYSTEMS:
+        kind = file_system(root)
+        if kind in NETWORK_FILE_SYSTEMS:
             raise LakeError(
                 f"{root} lies on a network file system ({kind}), where SQLite's locks are not safe",
                 hint="use a local disk, or a lakeFS server",
@@ -94,15 +95,17 @@ class LocalLake:
         try:
             database = Database(building, create=True)
             lake = cls(root, database)
-            first = lake._record((), trees.EMPTY, "a new lake", {AT: str(now_micros())})
+            first = lake._graph.record((), trees.EMPTY, "a new lake", {AT: str(now_micros())})
             with database.writing() as connection:
                 database.write(connection, [], [(first.commit.id, first.generation, first.body)])
                 connection.execute("INSERT INTO refs VALUES ('main', 'branch', ?)", (first.commit.id,))
             database.close()
             with disk_errors(root):
-                os.link(building, root / "lake.db")
-        except FileExistsError:
-            raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it") from None
+                try:
+                    os.link(building, root / "lake.db")
+                except FileExistsError:
+                    raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it") from None
+                sync_folder(root)
         finally:
             for leftover in root.glob(f"{building.name}*"):
                 leftover.unlink(missing_ok=True)
@@ -156,7 +159,7 @@ class LocalLake:
                 raise AlreadyExistsError(f"there is a branch {name!r} already")
             overlay = next((h.overlay for h in self._hidden.values() if source in h.overlay.commits), None)
             if overlay is None:
-                self._load(source)
+                self._graph.load(source)
             self._hidden[name] = Hidden(source, overlay or Overlay())
         return source
 
@@ -209,108 +212,21 @@ class LocalLake:
         return str(rows[0][0])
 
     # -- history ------------------------------------------------------------------------------------------------
-    def _record(self, parents: tuple[str, ...], tree: str, message: str, metadata: Mapping[str, str]) -> Record:
-        micros = int(metadata.get(AT, now_micros()))
-        generation = 1 + max((self._load(parent).generation for parent in parents), default=0)
-        body = json.dumps(
-            {
-                "message": message,
-                "metadata": dict(metadata),
-                "micros": micros,
-                "parents": parents,
-                "tree": tree,
-                "generation": generation,
-            },
-            sort_keys=True,
-            ensure_ascii=False,
-            separators=(",", ":"),
-        )
-        commit = Commit(sha256(body.encode()).hexdigest(), parents, message, dict(metadata), micros)
-        return Record(commit, tree, generation, body)
-
-    def _load(self, commit: str) -> Record:
-        record = self._records.get(commit)
-        if record is not None:
-            return record
-        for hidden in list(self._hidden.values()):
-            if commit in hidden.overlay.commits:
-                return hidden.overlay.commits[commit]
-        rows = self._db.query("SELECT body FROM commits WHERE id = ?", commit)
-        if not rows:
-            raise NotFoundError(f"there is no commit {commit!r}", hint="`headwater log` lists them")
-        record = parse(commit, rows[0][0])
-        if len(self._records) > 4096:
-            self._records.clear()
-        self._records[commit] = record
-        return record
-
     def get_commit(self, commit: str) -> Commit:
         """Return one commit by its full ID."""
-        return self._load(commit).commit
+        return self._graph.load(commit).commit
+
+    def find_commit(self, key: str, value: str) -> Commit | None:
+        """Return the commit whose metadata has a key at a value."""
+        return self._graph.find_commit(key, value)
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield a commit and its ancestors, every commit before its parents."""
-        if first_parent:
-            at: str | None = commit
-            while at is not None:
-                found = self._load(at).commit
-                yield found
-                at = found.parents[0] if found.parents else None
-            return
-        wanted = {commit}
-        for pending in self._pending(commit):
-            wanted |= set(pending.parents)
-            wanted.discard(pending.id)
-            yield pending
-        # Rows are written parents first, so the reverse of the order of writing has every commit before its parents.
-        before = 1 + max((self._seq(each) for each in wanted), default=0)
-        while wanted:
-            rows = self._db.query("SELECT seq, id, body FROM commits WHERE seq < ? ORDER BY seq DESC LIMIT 500", before)
-            if not rows:
-                raise IntegrityError(f"the history of {commit} is not whole: {min(wanted)} is missing")
-            for seq, name, body in rows:
-                before = seq
-                if name in wanted:
-                    found = parse(name, body).commit
-                    wanted.discard(name)
-                    wanted |= set(found.parents)
-                    yield found
-
-    def _pending(self, commit: str) -> list[Commit]:
-        """Return the commits from `commit` back that are not on disk yet, every commit before its parents."""
-        for hidden in list(self._hidden.values()):
-            commits = hidden.overlay.commits
-            if commit in commits:
-                wanted = {commit}
-                found = []
-                for record in reversed(list(commits.values())):
-                    if record.commit.id in wanted:
-                        found.append(record.commit)
-                        wanted |= set(record.commit.parents)
-                return found
-        return []
-
-    def _seq(self, commit: str) -> int:
-        rows = self._db.query("SELECT seq FROM commits WHERE id = ?", commit)
-        if not rows:
-            raise NotFoundError(f"there is no commit {commit!r}", hint="`headwater log` lists them")
-        return int(rows[0][0])
+        return self._graph.log(commit, first_parent=first_parent)
 
     def merge_base(self, left: str, right: str) -> str:
         """Return the common ancestor with the longest history behind it."""
-        sides = {left: 1}
-        sides[right] = sides.get(right, 0) | 2
-        heap = [(-self._load(commit).generation, commit) for commit in sides]
-        heap.sort()
-        while heap:
-            _, commit = heappop(heap)
-            if sides[commit] == 3:
-                return commit
-            for parent in self._load(commit).commit.parents:
-                if parent not in sides:
-                    heappush(heap, (-self._load(parent).generation, parent))
-                sides[parent] = sides.get(parent, 0) | sides[commit]
-        raise ConflictError("the two commits have no common history", hint="they come from different lakes")
+        return self._graph.merge_base(left, right)
 
     def diff(self, left: str, right: str, prefix: str = "") -> Iterator[Change]:
         """Yield what differs between two commits under a prefix."""
@@ -318,7 +234,7 @@ class LocalLake:
         return trees.diff(nodes, self._tree(left), self._tree(right), prefix)
 
     def _tree(self, ref: str) -> str:
-        return self._load(self._commit_of(ref)).tree
+        return self._graph.load(self._commit_of(ref)).tree
 
     def _nodes(self, overlay: Overlay | None = None) -> trees.Nodes:
         return trees.Nodes(self._chunk, self._parsed, overlay.chunks if overlay is not None else {})
@@ -341,7 +257,7 @@ class LocalLake:
         if not path or "\0" in path:
             raise InvalidInputError(f"not a path of an object: {path!r}")
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
-        head = _read_up_to(stream, _INLINE + 1)
+        head = read_up_to(stream, _INLINE + 1)
         if len(head) > _INLINE:
             entry = self._objects.put(head, stream)
         else:
@@ -382,7 +298,7 @@ class LocalLake:
                 tree = trees.apply(self._nodes(overlay), self._tree(head), changes)
                 if tree == self._tree(head):
                     raise ConflictError(f"nothing is staged on branch {branch!r}", hint="put or delete something first")
-                record = self._record((head,), tree, message, metadata)
+                record = self._graph.record((head,), tree, message, metadata)
                 overlay.commits[record.commit.id] = record
                 if hidden is not None:
                     hidden.head = record.commit.id
@@ -410,7 +326,7 @@ class LocalLake:
             if base == theirs:
                 raise ConflictError(f"{source!r} brings nothing that {into!r} lacks", hint="there is nothing to merge")
             tree = trees.merge(self._nodes(overlay), self._tree(base), self._tree(ours), self._tree(theirs), strategy)
-            record = self._record((ours, theirs), tree, message, metadata)
+            record = self._graph.record((ours, theirs), tree, message, metadata)
             overlay.commits[record.commit.id] = record
             if hidden is not None:
                 hidden.head = record.commit.id
@@ -435,7 +351,7 @@ class LocalLake:
         if origin is not None:
             origin.claims.clear()
             origin.numbers.clear()
-        self._records.update((each.commit.id, each) for each in commits)
+        self._graph.remember(commits)
         return True
 
     def _reached_chunks(self, commits: Iterable[Record], overlay: Overlay) -> list[tuple[str, bytes]]:
@@ -531,7 +447,7 @@ class LocalLake:
 
     def _local_file(self, path: str, digest: str, size: int) -> Path:
         place = self.cache / "objects" / digest[:2] / digest[2:] if size <= _INLINE else self._objects.path(digest)
-        if place in self._checked:
+        if place in self._checked and place.exists():
             return place
         if size > _INLINE:
             with self._objects.open(digest, f"object {path!r}") as stream:
@@ -564,36 +480,3 @@ class LocalLake:
                 with contextlib.suppress(FileExistsError):
                     building.rename(place)
         return str(place), {}
-
-
-def _cache_elsewhere(root: Path) -> Path:
-    name = sha256(os.fsencode(root)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{name}"
-
-
-def _read_up_to(stream: BinaryIO, size: int) -> bytes:
-    head = stream.read(size)
-    while len(head) < size and (more := stream.read(size - len(head))):
-        head += more
-    return head
-
-
-def write_beside(place: Path, body: bytes) -> None:
-    """Write a file of the cache so that whoever sees it sees all of it."""
-    with disk_errors(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{new_id()}")
-        temporary.write_bytes(body)
-        temporary.rename(place)
-
-
-def _file_system(path: Path) -> str:
-    """Return the type of the file system that holds a path, or an empty text where nobody tells."""
-    best, kind = "", ""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            left, _, right = line.partition(" - ")
-            mount = left.split()[4].encode().decode("unicode_escape")
-            if len(mount) >= len(best) and path.resolve().is_relative_to(mount):
-                best, kind = mount, right.split()[0]
-    return kind

@@ -1,0 +1,55 @@
+"""What an embedded lake asks of the machine's file systems: their kind, a place for its cache, whole files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from headwater.ids import new_id
+from headwater.lake.objects import disk_errors
+
+__all__ = ["NETWORK_FILE_SYSTEMS", "cache_elsewhere", "file_system", "read_up_to", "write_beside"]
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"}
+)
+
+
+def cache_elsewhere(root: Path) -> Path:
+    """Return a folder for the cache of a lake whose own folder can't be written."""
+    name = sha256(os.fsencode(root)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{name}"
+
+
+def read_up_to(stream: BinaryIO, size: int) -> bytes:
+    """Return the first bytes of a stream, fewer only at its end."""
+    head = stream.read(size)
+    while len(head) < size and (more := stream.read(size - len(head))):
+        head += more
+    return head
+
+
+def write_beside(place: Path, body: bytes) -> None:
+    """Write a file of the cache so that whoever sees it sees all of it."""
+    with disk_errors(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{new_id()}")
+        temporary.write_bytes(body)
+        temporary.chmod(0o444)
+        temporary.rename(place)
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that holds a path, or an empty text where nobody tells."""
+    best, kind = "", ""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            left, _, right = line.partition(" - ")
+            mount = left.split()[4].encode().decode("unicode_escape")
+            if len(mount) >= len(best) and path.resolve().is_relative_to(mount):
+                best, kind = mount, right.split()[0]
+    return kind

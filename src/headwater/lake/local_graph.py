@@ -1,0 +1,147 @@
+"""The commits of an embedded lake as a graph: those on disk, and those that only this process knows yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from heapq import heappop, heappush
+
+from headwater.errors import ConflictError, IntegrityError, NotFoundError
+from headwater.ids import now_micros
+from headwater.lake.base import AT, Commit
+from headwater.lake.local_db import Database
+from headwater.lake.pending import Hidden, Record, parse
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """Commits and their ancestry.
+
+    Args:
+        database: Where commits are kept.
+        hidden: The hidden branches of this process, by name; looked at, never changed.
+    """
+
+    def __init__(self, database: Database, hidden: Mapping[str, Hidden]) -> None:
+        self._db = database
+        self._hidden = hidden
+        self._records: dict[str, Record] = {}
+
+    def record(self, parents: tuple[str, ...], tree: str, message: str, metadata: Mapping[str, str]) -> Record:
+        """Return a new commit, which is kept nowhere yet."""
+        micros = int(metadata.get(AT, now_micros()))
+        generation = 1 + max((self.load(parent).generation for parent in parents), default=0)
+        body = json.dumps(
+            {
+                "message": message,
+                "metadata": dict(metadata),
+                "micros": micros,
+                "parents": parents,
+                "tree": tree,
+                "generation": generation,
+            },
+            sort_keys=True,
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        commit = Commit(sha256(body.encode()).hexdigest(), parents, message, dict(metadata), micros)
+        return Record(commit, tree, generation, body)
+
+    def load(self, commit: str) -> Record:
+        """Return a commit by its full ID.
+
+        Raises:
+            NotFoundError: There is none.
+            IntegrityError: It is not what was written.
+        """
+        record = self._records.get(commit)
+        if record is not None:
+            return record
+        for hidden in list(self._hidden.values()):
+            if commit in hidden.overlay.commits:
+                return hidden.overlay.commits[commit]
+        rows = self._db.query("SELECT body FROM commits WHERE id = ?", commit)
+        if not rows:
+            raise NotFoundError(f"there is no commit {commit!r}", hint="`headwater log` lists them")
+        record = parse(commit, rows[0][0])
+        if len(self._records) > 4096:
+            self._records.clear()
+        self._records[commit] = record
+        return record
+
+    def find_commit(self, key: str, value: str) -> Commit | None:
+        """Return the commit whose metadata has a key at a value."""
+        text = f"{json.dumps(key)}:{json.dumps(value)}"
+        rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
+        found = [parse(name, body).commit for name, body in rows]
+        return next((commit for commit in found if commit.metadata.get(key) == value), None)
+
+    def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
+        """Yield a commit and its ancestors, every commit before its parents."""
+        if first_parent:
+            at: str | None = commit
+            while at is not None:
+                found = self.load(at).commit
+                yield found
+                at = found.parents[0] if found.parents else None
+            return
+        wanted = {commit}
+        for pending in self._pending(commit):
+            wanted |= set(pending.parents)
+            wanted.discard(pending.id)
+            yield pending
+        # Rows are written parents first, so the reverse of the order of writing has every commit before its parents.
+        before = 1 + max((self._seq(each) for each in wanted), default=0)
+        while wanted:
+            rows = self._db.query("SELECT seq, id, body FROM commits WHERE seq < ? ORDER BY seq DESC LIMIT 500", before)
+            if not rows:
+                raise IntegrityError(f"the history of {commit} is not whole: {min(wanted)} is missing")
+            for seq, name, body in rows:
+                before = seq
+                if name in wanted:
+                    found = parse(name, body).commit
+                    wanted.discard(name)
+                    wanted |= set(found.parents)
+                    yield found
+
+    def _pending(self, commit: str) -> list[Commit]:
+        """Return the commits from `commit` back that are not on disk yet, every commit before its parents."""
+        for hidden in list(self._hidden.values()):
+            commits = hidden.overlay.commits
+            if commit in commits:
+                wanted = {commit}
+                found = []
+                for record in reversed(list(commits.values())):
+                    if record.commit.id in wanted:
+                        found.append(record.commit)
+                        wanted |= set(record.commit.parents)
+                return found
+        return []
+
+    def _seq(self, commit: str) -> int:
+        rows = self._db.query("SELECT seq FROM commits WHERE id = ?", commit)
+        if not rows:
+            raise NotFoundError(f"there is no commit {commit!r}", hint="`headwater log` lists them")
+        return int(rows[0][0])
+
+    def merge_base(self, left: str, right: str) -> str:
+        """Return the common ancestor with the longest history behind it."""
+        sides = {left: 1}
+        sides[right] = sides.get(right, 0) | 2
+        heap = [(-self.load(commit).generation, commit) for commit in sides]
+        heap.sort()
+        while heap:
+            _, commit = heappop(heap)
+            if sides[commit] == 3:
+                return commit
+            for parent in self.load(commit).commit.parents:
+                if parent not in sides:
+                    heappush(heap, (-self.load(parent).generation, parent))
+                sides[parent] = sides.get(parent, 0) | sides[commit]
+        raise ConflictError("the two commits have no common history", hint="they come from different lakes")
+
+    def remember(self, records: list[Record]) -> None:
+        """Keep commits at hand that have just landed."""
+        self._records.update((each.commit.id, each) for each in records)
