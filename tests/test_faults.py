@@ -152,9 +152,8 @@ def test_registering_the_same_bytes_heals_a_damaged_object(folder: Path, tmp_pat
 
 @pytest.mark.parametrize("table", ["chunks", "commits"])
 def test_a_tree_or_commit_that_was_changed_is_found(folder: Path, table: str) -> None:
-    column = "body" if table == "chunks" else "body"
     changed = "x'00' || CAST('tampered' AS BLOB)" if table == "chunks" else "replace(body, 'register', 'regisTer')"
-    execute(folder, f"UPDATE {table} SET {column} = {changed}")
+    execute(folder, f"UPDATE {table} SET body = {changed}")
     with pytest.raises(IntegrityError, match="not what was written"):
         everything(folder)
 
@@ -218,14 +217,18 @@ def test_a_read_only_lake_can_be_read(folder: Path, tmp_path: Path) -> None:
     code = (
         "import sys, headwater\n"
         "registry = headwater.open(sys.argv[1])\n"
-        "print(registry.resolve('m@champion').version, registry.verify(), registry.sql('FROM models').fetchall()[0][0])\n"
+        "name = registry.sql('SELECT name FROM models').fetchall()[0][0]\n"
+        "print(registry.resolve('m@champion').version, registry.verify(), name)\n"
         "try:\n    registry.set_alias('m', 'other', 1)\n"
         "except headwater.LakeError as error:\n    print(error.message)\n"
     )
-    script = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec {sys.executable} -c \"$CODE\" {folder}"
+    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    script = f'{mount} && exec {sys.executable} -c "$CODE" {folder}'
     namespaces = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
     environment = {**os.environ, "CODE": code, "TMPDIR": str(tmp_path)}
-    ran = subprocess.run([*namespaces, "sh", "-c", script], capture_output=True, text=True, env=environment, check=False)
+    ran = subprocess.run(
+        [*namespaces, "sh", "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     first, second = ran.stdout.splitlines()
     assert first == "1 1 m"

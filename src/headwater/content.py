@@ -133,6 +133,8 @@ class Workbench:
                     "python_enable_replacements": False,
                 }
             )
+            # Statistics are of no use here, and make a statement over 5,000 columns four times as slow.
+            self._connection.execute("SET disabled_optimizers = 'statistics_propagation'")
             self._connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         return self._connection
 

@@ -560,13 +560,23 @@ def test_a_file_is_sent_again_from_its_start_but_a_pipe_is_not(stub: Stub, lake:
         stub.queue(error(503), RESET, None)
         lake.put("main", "a", source)
         assert [request.body for request in stub.requests[:3]] == [content] * 3
-    stub.requests.clear()
     lake.put("main", "a", Pipe(content))
-    stub.queue(error(503))
-    with pytest.raises(LakeError):
-        lake.put("main", "a", Pipe(content))
-    sent = [request.body for request in stub.requests if request.method == "POST"]
-    assert sent == [content] * 2
+    for reply in (error(503), error(429), error(423), RESET, SLOW):
+        stub.requests.clear()
+        stub.queue(reply, None)
+        with pytest.raises(HeadwaterError):
+            lake.put("main", "a", Pipe(content))
+        assert [request.body for request in stub.requests] == [content]
+
+
+def test_of_many_objects_none_is_put_after_one_has_failed(stub: Stub, lake: LakeFS) -> None:
+    stub.answer = lambda request: error(403) if b"7" in request.body else None
+    with pytest.raises(PermissionDeniedError):
+        lake.put_many("main", {f"{i:03}": b"%d" % i for i in range(500)})
+    sent = len(stub.requests)
+    assert sent < 400
+    time.sleep(0.1)
+    assert len(stub.requests) == sent
 
 
 @pytest.mark.parametrize("change", ["grows", "shrinks"])

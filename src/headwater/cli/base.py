@@ -174,17 +174,20 @@ class Group(_Documented, click.Group):
         return decorate
 
 
-def command(name: str, *, example: str, ref: bool = False) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *, example: str, ref: bool = False, cls: type[Command] = Command
+) -> Callable[[Callable[..., Any]], Command]:
     """Return a decorator that makes a function a command; it gets the session first.
 
     Args:
         name: What users type.
         example: Lines that they could type.
         ref: Whether it reads, and so takes `--ref`.
+        cls: The class of the command.
     """
 
     def decorate(function: Callable[..., Any]) -> Command:
-        return click.command(name, cls=Command, example=example, ref=ref)(click.pass_obj(function))
+        return click.command(name, cls=cls, example=example, ref=ref)(click.pass_obj(function))
 
     return decorate
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from headwater.cli.base import Session, command, option, pairs
+from headwater.cli.base import Command, Session, command, option, pairs
 from headwater.cli.layout import count
 from headwater.cli.output import busy, clean, emit, is_terminal, json_text, note, write
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["sql"]
 
+_COMMENT = re.compile(r"--(?![a-z]+=)\S*\s")
+
+
+class _Sql(Command):
+    """A command whose argument may begin with `--`, as a comment of SQL does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Tell a query from an option: it has a space in it, and not only after `--name=`."""
+        return super().parse_args(ctx, [f" {each}" if _COMMENT.match(each) else each for each in args])
+
 
 @command(
     "sql",
     ref=True,
+    cls=_Sql,
     example="""\
 headwater sql "SELECT name, version, aliases FROM model_versions"
 headwater sql 'SELECT value FROM metrics WHERE key = $key' --param key=auc --format csv --output auc.csv

@@ -332,7 +332,6 @@ class LakeFS:
         return self._client.run(
             f"put {path!r}",
             lambda sdk: self._client.upload(sdk, branch, path, body, {**noted, **headers}),
-            repeatable=isinstance(body, bytes) or body.repeatable,
             missing=f"there is no branch {branch!r}",
         )
 

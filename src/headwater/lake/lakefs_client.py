@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -186,7 +186,6 @@ class Client:
         what: str,
         call: Callable[[Sdk], T],
         *,
-        repeatable: bool = True,
         lands: bool = False,
         missing: str = "",
         hint: str = "",
@@ -198,7 +197,6 @@ class Client:
         Args:
             what: What the call does, as in "cannot …".
             call: The call.
-            repeatable: It does no harm if the server has already done what it asks.
             lands: It is a commit or a merge: never made again if it may have landed.
             missing: What to say for a 404.
             hint: What to do about a 404.
@@ -224,7 +222,7 @@ class Client:
                 if fault.status == 404 and missing:
                     raise NotFoundError(missing, hint=hint) from fault
                 attempt += 1
-                pause = self.patience.before(attempt, fault, since=since, repeatable=repeatable and not lands)
+                pause = self.patience.before(attempt, fault, since=since, repeatable=not lands)
                 if pause is None:
                     raise error_of(fault, what, lands=lands) from fault
                 doubtful = doubtful or not fault.refused
@@ -251,16 +249,22 @@ class Client:
         return self.run(what, fetch, missing=missing)
 
     def each(self, call: Callable[[T], object], items: Iterable[T]) -> None:
-        """Make a call for each item, side by side; all of them have ended when this returns or raises."""
+        """Make a call for each item, side by side; when one fails no more are begun, and none is left behind."""
         todo = list(items)
         if len(todo) <= 1:
             for item in todo:
                 call(item)
             return
         futures = [self.sdk.threads.submit(call, item) for item in todo]
-        wait(futures)
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
         for future in futures:
-            future.result()
+            if not future.cancelled():
+                future.result()
 
     # -- bytes --------------------------------------------------------------------------------------------------
     # Not by the SDK's own methods: they hold a whole object in memory, twice, and drop one that is empty.
@@ -271,10 +275,13 @@ class Client:
         """Send an object and return the size and the checksum that arrived: one attempt, to be made in `run`."""
         resource = f"branches/{quote(branch, safe='')}/objects"
         try:
-            response = self._request(sdk, "POST", resource, path, {**_OURS, **headers}, body=body)
-        except urllib3.exceptions.HTTPError:
-            if isinstance(body, Upload) and body.error is not None:
-                raise body.error from None
+            with self.faults():
+                response = self._request(sdk, "POST", resource, path, {**_OURS, **headers}, body=body)
+        except Fault as fault:
+            if isinstance(body, Upload):
+                if body.error is not None:
+                    raise body.error from None
+                fault.final = fault.final or body.is_spent  # another attempt would put what is left: nothing
             raise
         answer = _parse(response.data)
         return int(answer["size_bytes"]), str(answer["checksum"])

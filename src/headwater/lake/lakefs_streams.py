@@ -81,9 +81,9 @@ class Upload:
             yield chunk
 
     @property
-    def repeatable(self) -> bool:
-        """Whether the bytes can be sent again."""
-        return self._start is not None
+    def is_spent(self) -> bool:
+        """Whether some bytes have been sent that cannot be sent again."""
+        return self._start is None and self.size > 0
 
     @property
     def sha256(self) -> str:

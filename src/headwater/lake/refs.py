@@ -11,8 +11,7 @@ from headwater.lake.base import HIDDEN_PREFIX, Lake
 
 __all__ = ["Ref", "parse_time", "resolve"]
 
-_REF = re.compile(r"(?P<base>[^~@{}\s]+)(?P<steps>(?:~\d*|@\{[^{}]*\})*)")
-_STEP = re.compile(r"~(?P<back>\d*)|@\{(?P<time>[^{}]*)\}")
+_REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~\d*)*)")
 _HEX = re.compile(r"[0-9a-f]{8,64}")
 _FURTHEST = 10**9
 
@@ -38,13 +37,13 @@ def resolve(lake: Lake, text: str) -> Ref:
             f"not a ref: {text[:80]!r}", hint="write a branch, a tag, a commit, main~3 or main@{2026-11-01T00:00:00Z}"
         )
     commit, branch = _base(lake, found["base"])
-    for step in _STEP.finditer(found["steps"]):
-        if step["time"] is not None:
-            if branch is None:
-                raise InvalidInputError(f"{text!r}: only a branch can be asked for a time", hint="write main@{...}")
-            commit = _at_time(lake, commit, parse_time(step["time"]), text)
-        else:
-            commit = _back(lake, commit, int(step["back"][:10] or 1) if step["back"] else 1, text)
+    if found["time"] is not None:
+        if branch is None:
+            raise InvalidInputError(f"{text!r}: only a branch can be asked for a time", hint="write main@{...}")
+        commit = _at_time(lake, commit, parse_time(found["time"]), text)
+    for step in found["steps"].split("~")[1:]:
+        commit = _back(lake, commit, int(step[:10]) if step else 1, text)
+    if found["time"] is not None or found["steps"]:
         branch = None
     return Ref(commit, branch)
 
