@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import headwater
@@ -40,7 +41,7 @@ COMMITS = {
 }
 
 
-def _table(rows: list[tuple[str, ...]], *names: str) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]], *names: str) -> list[str]:
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return lines + [f"| {' | '.join(each.replace('|', chr(92) + '|') for each in row)} |" for row in rows]
 

@@ -7,7 +7,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
-__all__ = ["from_micros", "new_id", "now_micros", "timestamp"]
+__all__ = ["from_micros", "micros_of", "new_id", "now_micros", "timestamp"]
 
 _lock = threading.Lock()
 _last = 0
@@ -28,6 +28,11 @@ def new_id() -> str:
     noise = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
     text = f"{(stamp >> 12) & 0xFFFF_FFFF_FFFF:012x}7{stamp & 0xFFF:03x}{0x8000_0000_0000_0000 | noise:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def micros_of(uuid: str) -> int:
+    """Return when a UUIDv7 was cut, in microseconds since 1970-01-01 UTC, to the millisecond."""
+    return int(uuid[:8] + uuid[9:13], 16) * 1000
 
 
 def now_micros() -> int:

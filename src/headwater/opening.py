@@ -84,6 +84,8 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
                 raise
 
             def work(tx: Transaction) -> None:
+                if _marker(lake, tx.fold.commit) is not None:
+                    return
                 tx.put(MARKER, json.dumps({"format": FORMAT, "lake": new_id()}).encode())
                 tx.message = "make a registry"
                 for name in TABLES:
@@ -96,9 +98,9 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
         raise
 
 
-def _marker(lake: Lake) -> bytes | None:
+def _marker(lake: Lake, ref: str | None = None) -> bytes | None:
     try:
-        return lake.read(lake.default_branch, MARKER)
+        return lake.read(lake.default_branch if ref is None else ref, MARKER)
     except NotFoundError:
         return None
 

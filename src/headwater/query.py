@@ -202,14 +202,8 @@ class Session:
 
         self._check(query)
         with self._guard:
-            alarm = threading.Timer(timeout, self._connection.interrupt)
-            alarm.start()
             try:
-                # DuckDB's WITH may hold an INSERT; in this transaction it may not write.
-                self._connection.execute("BEGIN TRANSACTION READ ONLY")
-                given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters or ())
-                found = self._connection.sql(query, params=given) if given else self._connection.sql(query)
-                return QueryResult(found.to_arrow_table())
+                return QueryResult(self._run(query, parameters, timeout))
             except duckdb.InterruptException:
                 raise LakeError(
                     f"the query took longer than {timeout:g} seconds", hint="ask for less, or allow more"
@@ -227,10 +221,39 @@ class Session:
                 raise InvalidInputError(
                     f"the query can't be run: {_first_line(error)}", hint=_second_line(error) or "see docs/tables.md"
                 ) from error
+
+    def _run(self, query: str, parameters: Mapping[str, object] | Sequence[object] | None, timeout: float) -> pa.Table:
+        """Run a query in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C late or never."""
+        import duckdb
+
+        found: list[pa.Table] = []
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                # DuckDB's WITH may hold an INSERT; in this transaction it may not write.
+                self._connection.execute("BEGIN TRANSACTION READ ONLY")
+                given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters or ())
+                rows = self._connection.sql(query, params=given) if given else self._connection.sql(query)
+                found.append(rows.to_arrow_table())
+            except BaseException as error:
+                failed.append(error)
             finally:
-                alarm.cancel()
                 with contextlib.suppress(duckdb.Error):
                     self._connection.execute("ROLLBACK")
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            thread.join(timeout)
+        finally:
+            # An interrupt that comes between two statements is lost, so it is sent again.
+            while thread.is_alive():
+                self._connection.interrupt()
+                thread.join(0.1)
+        if failed:
+            raise failed[0]
+        return found[0]
 
     def _check(self, query: str) -> None:
         import duckdb

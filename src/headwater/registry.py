@@ -188,7 +188,7 @@ class Registry:
             code=code,
             base=base,
         )
-        return self.get(reference)
+        return self._versions.get(reference, self)
 
     def models(self) -> list[Model]:
         """Return the models that are not deleted, by name."""

@@ -19,7 +19,7 @@ from headwater.deltalog import TableFiles
 from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
 from headwater.fold import ACTOR, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
-from headwater.lake.base import AT, HIDDEN_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 from headwater.tables import Append, Row
@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 200
 _LONGEST_PAUSE = 1.0
+_ABANDONED = 24 * 3600 * 1_000_000
+"""Microseconds after which a transaction that has not ended is taken for dead."""
 
 
 class Upload(Protocol):
@@ -147,7 +149,7 @@ class Writer:
             HeadwaterError: Whatever `work` or `uploads` raise; nothing is written then.
         """
         tx = new_id()
-        with _Branches(self._lake, self._delete, f"{HIDDEN_PREFIX}tx_{tx}") as branches:
+        with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}
                 branches.upload(self._lake.head(branch), uploads, metadata)
@@ -192,14 +194,14 @@ class Writer:
         self._lake.put_many(branches.name, puts)
         at = str(transaction.micros)
         message = transaction.message or kind
-        commit = self._lake.commit(
-            branches.name, message, {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at}
-        )
+        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at}
+        commit = self._lake.commit(branches.name, message, metadata)
+        written = _made(commit, (branches.start or fold.commit,), message, metadata)
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
-        new = [*self._between(commit, fold), merged] if merged.parents[0] == before else []
+        new = [*branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)
 
     def _forward(
@@ -213,18 +215,6 @@ class Writer:
         if new:
             with contextlib.suppress(HeadwaterError):
                 self._folds.landed(branch, before, new, rows, after)
-
-    def _between(self, commit: str, fold: Fold) -> list[Commit]:
-        """Return the commits from a transaction's back to what the fold knows, parents first."""
-        found: dict[str, Commit] = {}
-        todo = [commit]
-        while todo:
-            each = todo.pop()
-            if each in found or fold.one("SELECT 1 FROM commits WHERE id = ?", each):
-                continue
-            found[each] = self._lake.get_commit(each)
-            todo += found[each].parents
-        return list(found.values())[::-1]
 
     def _merge(self, branch: str, hidden: str, head: str, message: str, metadata: Mapping[str, str]) -> str:
         try:
@@ -244,7 +234,8 @@ class Writer:
 
         if self._cleaner is None or self._cleaner[0] != os.getpid():
             self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-        self._cleaner[1].submit(_delete_quietly, self._lake, name)
+            self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
+        self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
 
     def close(self) -> None:
         """Wait until the branches of ended transactions are gone."""
@@ -258,12 +249,13 @@ class _Branches:
 
     def __init__(self, lake: Lake, delete: Callable[[str], None], prefix: str) -> None:
         self.name = ""
+        self.commits: list[Commit] = []
         self._lake = lake
         self._delete = delete
         self._prefix = prefix
         self._made = 0
         self._base = ""
-        self._start: str | None = None
+        self.start: str | None = None
         self._spoiled = False
 
     def __enter__(self) -> _Branches:
@@ -278,17 +270,21 @@ class _Branches:
         self._make(base)
         self._base = base
         uploads(lambda path, source: self._lake.put(self.name, path, source))
-        self._start = self._lake.commit(self.name, "upload", {KIND: "upload", **metadata})
+        metadata = {KIND: "upload", **metadata}
+        self.start = self._lake.commit(self.name, "upload", metadata)
+        self.commits.append(_made(self.start, (base,), "upload", metadata))
 
     def bring_to(self, head: str, metadata: Mapping[str, str]) -> None:
         """Make the branch hold the target's head and what was uploaded, and nothing else."""
-        if self._start is None:
+        if self.start is None:
             self._make(head)
             return
         if self._spoiled:
-            self._make(self._start)
+            self._make(self.start)
         if self._base != head:
-            self._start = self._lake.merge(head, self.name, "refresh", {KIND: "refresh", **metadata})
+            before, metadata = self.start, {KIND: "refresh", **metadata}
+            self.start = self._lake.merge(head, self.name, "refresh", metadata)
+            self.commits.append(_made(self.start, (before, head), "refresh", metadata))
             self._base = head
 
     def spoil(self) -> None:
@@ -306,10 +302,18 @@ class _Branches:
             self._delete(old)
 
 
+def _made(commit: str, parents: tuple[str, ...], message: str, metadata: Mapping[str, str]) -> Commit:
+    """Return a commit that this transaction made, as the lake would tell it."""
+    return Commit(commit, parents, message, dict(metadata), int(metadata[AT]))
+
+
 def _nothing() -> None:
     """Do what follows a transaction that wrote nothing."""
 
 
-def _delete_quietly(lake: Lake, name: str) -> None:
+Argument = TypeVar("Argument")
+
+
+def _quietly(call: Callable[[Argument], object], argument: Argument) -> None:
     with contextlib.suppress(HeadwaterError):
-        lake.delete_branch(name)
+        call(argument)

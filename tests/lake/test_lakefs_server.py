@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from headwater.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from headwater.ids import new_id, now_micros
 from headwater.lake.lakefs import Credentials, LakeFS
 
 
@@ -164,6 +166,43 @@ def test_few_calls(lake: LakeFS, monkeypatch: pytest.MonkeyPatch) -> None:
     taken()
     lake.localize(head, [table, log])  # the data file by its name; the log entry has to be asked for
     assert taken() == [f"GET refs/{head}/objects"]
+
+
+def test_an_operation_that_runs_anew_gets_its_number_again(lake: LakeFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [lake.cut("s", value) for value in ("tx-1", "tx-2")] == [1, 2]
+    made = calls(lake, monkeypatch)
+    assert lake.cut("s", "tx-1", after=2) == 1
+    assert made == []
+    assert lake.cut("t", "tx-1") == 1
+    assert lake.cut("s", "tx-3") == 3
+
+
+def test_another_process_finds_the_next_number_in_a_few_calls(lake: LakeFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [lake.cut("s", f"tx-{i}") for i in range(40)] == list(range(1, 41))
+    other = LakeFS.connect(lake.url)
+    made = calls(other, monkeypatch)
+    assert other.cut("s", "theirs") == 41
+    assert len(made) < 16
+    made.clear()
+    assert lake.cut("s", "mine") == 42
+    assert other.cut("s", "theirs too", after=42) == 43
+    assert len(made) == 1
+    other.close()
+
+
+def test_what_dead_transactions_left_is_swept(lake: LakeFS) -> None:
+    head = lake.head("main")
+    old, new = new_id(), new_id()
+    for name in (f"_hw_tx_{old}", f"_hw_tx_{old}_1", "_hw_reservations", "_hw_other", "tx"):
+        lake.create_branch(name, head, hidden=name != "tx")
+    time.sleep(0.002)
+    before = now_micros()
+    lake.create_branch(f"_hw_tx_{new_id()}_1", head, hidden=True)
+    assert old < new
+    assert lake.sweep(before) == 2
+    assert lake.sweep(before) == 0
+    assert lake.head("_hw_other") == lake.head("_hw_reservations") == head
+    assert list(lake.branches()) == ["main", "tx"]
 
 
 # -- storage that is damaged, and objects of strangers -----------------------------------------------------------------

@@ -181,7 +181,10 @@ def data_pull(session: Session, reference: str, dest: str, force: bool) -> None:
 @argument("left", "NAME@A", complete="dataset")
 @argument("right", "NAME@B", complete="dataset")
 def data_diff(session: Session, left: str, right: str) -> None:
-    """Show what changed from one dataset version to another: columns, counts of rows, and examples."""
+    """Show what changed from one dataset version to another.
+
+    Columns, counts of rows, and a few rows of each kind.
+    """
     with session.open() as registry:
         with busy(f"comparing {left} with {right}"):
             found = registry.diff_datasets(left, right)

@@ -61,7 +61,7 @@ def _init(url: str | None, storage_namespace: str | None, session: Session) -> t
     if place.exists() and not (joining and url is not None and "://" in url):
         raise AlreadyExistsError(f"{place} is there already", hint="`headwater status` shows the lake that it names")
     if url is None:
-        return _embed(place, session), str(place / "config.toml")
+        return _embed(place, storage_namespace, session), str(place / "config.toml")
     with create(url, storage_namespace=storage_namespace, actor=session.actor) as registry:
         opened = registry if session.branch is None else registry.branch(session.branch)
         found = opened.status()
@@ -80,7 +80,7 @@ def _write(folder: Path, url: str, registry: Registry) -> None:
     config.write(folder, lake=lake, branch=registry.ref)
 
 
-def _embed(place: Path, session: Session) -> dict[str, Any]:
+def _embed(place: Path, storage_namespace: str | None, session: Session) -> dict[str, Any]:
     """Make `.headwater` with a lake in it, all of it at once."""
     import shutil
 
@@ -92,7 +92,8 @@ def _embed(place: Path, session: Session) -> dict[str, Any]:
     try:
         with disk_errors(place.parent):
             beside.mkdir()
-        with create(str(beside / place.name / "lake"), actor=session.actor) as made:
+        where = str(beside / place.name / "lake")
+        with create(where, storage_namespace=storage_namespace, actor=session.actor) as made:
             branch = made.ref if session.branch is None else made.branch(session.branch).ref
             config.write(beside, lake="lake", branch=branch)
         with disk_errors(place.parent):

@@ -12,6 +12,8 @@ from headwater.cli.output import clean, dim, is_terminal, strong
 __all__ = ["count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "width"]
 
 _GAP = "  "
+_LEAST = 24
+"""Columns that the last column of a table has, however narrow the terminal is."""
 
 
 def width(text: str) -> int:
@@ -59,7 +61,7 @@ def table(
         parts = []
         for i, cell in enumerate(row):
             if i == last and i not in to_right:
-                text, padding = (_fit(cell, room) if room > 8 else cell), ""
+                text, padding = (_fit(cell, max(room, _LEAST))), ""
             else:
                 text, padding = cell, " " * (wide[i] - width(cell))
             shown = dim(text) if heading else strong(text) if paint_first and i == 0 else text

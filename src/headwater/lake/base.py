@@ -16,6 +16,7 @@ __all__ = [
     "AT",
     "CHUNK",
     "HIDDEN_PREFIX",
+    "TRANSACTION_PREFIX",
     "Change",
     "Commit",
     "Lake",
@@ -29,6 +30,9 @@ CHUNK = 1 << 20
 
 HIDDEN_PREFIX = "_hw_"
 """Branches whose name begins so belong to Headwater: never listed, never named by a user."""
+
+TRANSACTION_PREFIX = f"{HIDDEN_PREFIX}tx_"
+"""Hidden branches of transactions: the prefix, the transaction's UUIDv7, and a number."""
 
 AT = "headwater.at"
 """Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
@@ -179,11 +183,19 @@ class Lake(Protocol):
     def cut(self, sequence: str, value: str, *, after: int = 0, on: str | None = None) -> int:
         """Reserve the lowest free number above `after` in a sequence, for the whole lake, and return it.
 
-        Numbers of a sequence are cut only here. `on` is as for `claim`.
+        Numbers of a sequence are cut only here. `on` is as for `claim`. A `value` that has a number which is final gets
+        the same again, so that an operation that runs anew after a lost race leaves no gap.
         """
 
     def exclusive(self) -> AbstractContextManager[None]:
         """Queue behind this machine's other writers of the lake. A courtesy that saves lost races, not a guarantee."""
+
+    def sweep(self, before: int) -> int:
+        """Delete what writers left that died before a time, and return how many things that were.
+
+        Args:
+            before: Microseconds since 1970-01-01 UTC; transactions that began later are left alone.
+        """
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

@@ -24,7 +24,18 @@ from headwater.errors import (
     NotFoundError,
     RaceLostError,
 )
-from headwater.lake.base import AT, CHUNK, HIDDEN_PREFIX, Change, Commit, ObjectInfo, Source, Strategy
+from headwater.ids import micros_of
+from headwater.lake.base import (
+    AT,
+    CHUNK,
+    HIDDEN_PREFIX,
+    TRANSACTION_PREFIX,
+    Change,
+    Commit,
+    ObjectInfo,
+    Source,
+    Strategy,
+)
 from headwater.lake.lakefs_address import Address, Credentials, load_credentials
 from headwater.lake.lakefs_cache import FileCache
 from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, Sdk, info_of
@@ -445,6 +456,21 @@ class LakeFS:
         """Queue behind this machine's other writers of the lake, for 20 s at most."""
         with queue(self.cache / "queue", 20.0):
             yield
+
+    def sweep(self, before: int) -> int:
+        """Delete the hidden branches of transactions that began before a time and never ended."""
+        names = self._client.pages(
+            "list hidden branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, prefix=TRANSACTION_PREFIX, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["id"]),
+        )
+        stale = [name for name in names if micros_of(name.removeprefix(TRANSACTION_PREFIX)) < before]
+        for name in stale:
+            with suppress(NotFoundError):
+                self.delete_branch(name)
+        return len(stale)
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

@@ -31,6 +31,7 @@ class Reservations:
         self._start = start
         self._locks: dict[str, threading.Lock] = {}
         self._last: dict[str, int] = {}
+        self._cut: dict[tuple[str, str], int] = {}
 
     def claim(self, key: str, value: str) -> str:
         """Reserve a key with a value, unless it is reserved; return the value that stands."""
@@ -40,6 +41,8 @@ class Reservations:
     def cut(self, sequence: str, value: str, after: int) -> int:
         """Reserve the lowest free number above `after`, and above what this process has cut already.
 
+        Asked again for the same value, as an operation does that runs anew, it gives the same number.
+
         The numbers that are reserved above `after` are contiguous, so a free one is found by doubling steps and
         bisection: a few calls, however many there are.
         """
@@ -47,6 +50,8 @@ class Reservations:
         def path(number: int) -> str:
             return f"numbers/{sequence}/{number // 1000}/{number}"
 
+        if (kept := self._cut.get((sequence, value))) is not None:
+            return kept  # cut for an attempt that lost its race
         with self._locks.setdefault(sequence, threading.Lock()):  # threads of one process need not race
             number = max(after, self._last.get(sequence, 0)) + 1
             while not self._reserve(path(number), value):
@@ -59,6 +64,9 @@ class Reservations:
                     taken, free = (middle, free) if self._is_reserved(path(middle)) else (taken, middle)
                 number = free
             self._last[sequence] = number
+        if len(self._cut) > 1000:
+            self._cut.clear()
+        self._cut[sequence, value] = number
         return number
 
     def _reserve(self, path: str, value: str) -> bool:

@@ -402,6 +402,10 @@ class LocalLake:
         """Queue behind this machine's other writers of the lake."""
         return queue(self.root / "lock", self._patience)
 
+    def sweep(self, before: int) -> int:
+        """Delete temporary files of dead processes; whatever else a transaction had died with its process."""
+        return self._objects.sweep()
+
     # -- reading ------------------------------------------------------------------------------------------------
     def _entry(self, ref: str, path: str) -> trees.Entry:
         entry = trees.find(self._nodes(), self._tree(ref), path)
