@@ -23,8 +23,9 @@ ROWS = "60000"
 @pytest.fixture(params=["local", "lakefs"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where no lake is yet."""
+    found = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "a lake")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "a lake")
+    return str(found)
 
 
 def demo(url: str) -> str:

@@ -41,6 +41,8 @@ _EXTENSIONS = {
 }  # fmt: skip
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _LONGEST_HEADER = 8 << 20
+_MOST_COLUMNS = 10_000
+_CHECKS_AT_ONCE = 200
 
 _CSV_TYPES = {
     "BOOLEAN": "(?i)true|false",
@@ -144,8 +146,17 @@ def _link(scratch: Path, number: int, name: str, path: Path) -> Path:
     return link
 
 
+def _check_width(columns: int) -> None:
+    if columns > _MOST_COLUMNS:
+        raise InvalidInputError(
+            f"it has {columns:,} columns, and {_MOST_COLUMNS:,} are allowed",
+            hint="keep many values in a column of lists",
+        )
+
+
 def _types_of(connection: DuckDBPyConnection, view: str) -> dict[str, str]:
     relation = connection.view(view)
+    _check_width(len(relation.columns))
     found = zip(relation.columns, relation.types, strict=True)
     return {name: "NULL" if str(type_) == '"NULL"' else str(type_) for name, type_ in found}
 
@@ -297,6 +308,7 @@ def _csv_header(path: Path) -> tuple[str, tuple[str, ...]]:
     bare = re.sub(r'"(?:[^"]|"")*"', "", first)
     delimiter = "\t" if path.suffixes[0] == ".tsv" else max(",\t;|", key=bare.count)
     names = next(csv.reader(io.StringIO(first, newline=""), delimiter=delimiter))
+    _check_width(len(names))
     return delimiter, tuple(_distinct(names))
 
 
@@ -324,31 +336,35 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
 
 def _csv_types(connection: DuckDBPyConnection, names: Sequence[str]) -> dict[str, str]:
     """Return the type of each column of the text view `described`: of all of its values, not of a sample."""
-    sample = _csv_matches(connection, {name: list(_CSV_TYPES) for name in names}, "(FROM described LIMIT 1000)")
-    certain = _csv_matches(connection, sample, "described", least=1)
-    return {name: certain[name][0] if certain[name] else "VARCHAR" for name in names}
-
-
-def _csv_matches(
-    connection: DuckDBPyConnection, candidates: Mapping[str, Sequence[str]], source: str, *, least: int = 0
-) -> dict[str, list[str]]:
-    """Return the candidates that every value of a column is written as, where it has at least so many values."""
-    checks, wanted = [], []
-    for name, types in candidates.items():
-        column = identifier(name)
-        for type_ in types:
-            wanted.append((name, type_))
-            checks.append(
-                f"count({column}) FILTER (regexp_full_match({column}, '{_CSV_TYPES[type_]}')"
-                f" AND TRY_CAST({column} AS {type_}) IS NOT NULL) = greatest(count({column}), {least})"
-            )
-    # also where nothing is left to check: every line is read once, and so are its mistakes
-    (row,) = connection.execute(f"SELECT count(*), {', '.join(checks) or 'true'} FROM {source}").fetchall()
-    found: dict[str, list[str]] = {name: [] for name in candidates}
-    for (name, type_), matches in zip(wanted, row[1:], strict=False):
-        if matches:
-            found[name].append(type_)
+    some = min(1000, 1 + 200_000 // len(names))
+    sample = connection.execute(f"SELECT {', '.join(map(identifier, names))} FROM described LIMIT {some}").fetchall()
+    # what is ruled out by a few rows need not be asked of all
+    checks = [
+        (name, type_)
+        for name, values in zip(names, zip(*sample, strict=True), strict=False)
+        for type_, pattern in _CSV_TYPES.items()
+        if all(value is None or re.fullmatch(pattern, value, re.ASCII) for value in values)
+    ]
+    source = "described"
+    if len(checks) > _CHECKS_AT_ONCE:
+        source = "texts"
+        connection.execute("CREATE OR REPLACE TEMP TABLE texts AS FROM described")
+    found = dict.fromkeys(names, "VARCHAR")
+    for start in range(0, len(checks), _CHECKS_AT_ONCE):
+        part = checks[start : start + _CHECKS_AT_ONCE]
+        conditions = ", ".join(_csv_check(name, type_) for name, type_ in part)
+        (answers,) = connection.execute(f"SELECT {conditions} FROM {source}").fetchall()
+        for (name, type_), matches in zip(part, answers, strict=True):
+            if matches and found[name] == "VARCHAR":
+                found[name] = type_
+    connection.execute("DROP TABLE IF EXISTS texts")
     return found
+
+
+def _csv_check(name: str, type_: str) -> str:
+    column = identifier(name)
+    matches = f"regexp_full_match({column}, '{_CSV_TYPES[type_]}') AND TRY_CAST({column} AS {type_}) IS NOT NULL"
+    return f"count({column}) > 0 AND count({column}) FILTER ({matches}) = count({column})"
 
 
 _OPENERS: dict[str, Callable[[DuckDBPyConnection, Sequence[Path], Mapping[str, str] | None], Table | None]] = {

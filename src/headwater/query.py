@@ -200,8 +200,8 @@ class Session:
         """
         import duckdb
 
-        self._check(query)
         with self._guard:
+            self._check(query)
             try:
                 return QueryResult(self._run(query, parameters, timeout))
             except duckdb.InterruptException:

@@ -250,6 +250,10 @@ class Registry:
         """Return the newest values of a version's metrics, over all rows and on slices."""
         return self._versions.metrics(reference)
 
+    def trained_on(self, reference: str) -> list[str]:
+        """Return the dataset versions that a version was trained on, as references such as `flights@1.1.0`."""
+        return self._versions.trained_on(reference)
+
     def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write a version's files into the folder `dest`, every digest checked, and return the folder.
 

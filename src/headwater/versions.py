@@ -157,6 +157,24 @@ class Versions:
             for _, row in sorted(newest.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or ""))
         ]
 
+    def trained_on(self, reference: str) -> builtins.list[str]:
+        """Return the dataset versions that a version was trained on, as references, in order of name."""
+        import pyarrow.compute as pc
+
+        from headwater import tables
+
+        with self._context.reading() as fold:
+            version_id = version_row(fold, parse_model(reference))[0]
+            files = fold.table("lineage").files
+            commit = fold.commit
+            named = {
+                f"dataset:{dataset_id}": f"{quote(name)}@{semver}"
+                for dataset_id, name, semver in fold.rows("SELECT dataset_id, name, semver FROM datasets")
+            }
+        arrow = tables.read(self._context.lake, commit, "lineage", files)
+        rows = tables.rows(arrow.filter(pc.equal(arrow.column("target"), f"model:{version_id}")))
+        return sorted({named[row["source"]] for row in rows if row["relation"] == "trained" and row["source"] in named})
+
     # -- fetching -----------------------------------------------------------------------------------------------
     def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write a version's files into a folder. See `Registry.pull`."""

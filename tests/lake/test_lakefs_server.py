@@ -152,7 +152,7 @@ def test_few_calls(lake: LakeFS, monkeypatch: pytest.MonkeyPatch) -> None:
         "POST refs/_hw_1/merge/main",
         "DELETE branches/_hw_1",
     ]
-    lake.cut("s", "v")
+    lake.cut("s", "w")
     assert taken() == ["POST branches/_hw_reservations/objects"]
     lake.read(commit, "a")
     lake.stat(commit, "a")
@@ -195,8 +195,8 @@ def test_what_dead_transactions_left_is_swept(lake: LakeFS) -> None:
     old, new = new_id(), new_id()
     for name in (f"_hw_tx_{old}", f"_hw_tx_{old}_1", "_hw_reservations", "_hw_other", "tx"):
         lake.create_branch(name, head, hidden=name != "tx")
-    time.sleep(0.002)
-    before = now_micros()
+    before = now_micros() + 1000
+    time.sleep(0.003)  # IDs tell milliseconds
     lake.create_branch(f"_hw_tx_{new_id()}_1", head, hidden=True)
     assert old < new
     assert lake.sweep(before) == 2

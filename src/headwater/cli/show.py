@@ -67,7 +67,7 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
 
     metrics = registry.metrics(version.reference)
     files = registry.files(version.reference)
-    trained_on = _trained_on(registry, version)
+    trained_on = registry.trained_on(version.reference)
     document = {
         **as_json(version),
         "metrics": {each.key: each.value for each in metrics if not each.slice},
@@ -106,14 +106,6 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
             yield from table(("size", "sha256", "file"), rows, right=("size",), first=False)
 
     session.emit(document, lines)
-
-
-def _trained_on(registry: Registry, version: ModelVersion) -> list[str]:
-    found = registry.sql(
-        "SELECT dataset, semver FROM version_datasets WHERE version_id = $version_id ORDER BY dataset, semver",
-        {"version_id": version.version_id},
-    )
-    return [f"{quote(name)}@{semver}" for name, semver in found.fetchall()]
 
 
 def _metric_lines(metrics: list[Metric]) -> list[str]:
