@@ -235,7 +235,7 @@ def test_what_is_no_plain_file_is_refused(cli: CommandLine, registry: Registry, 
 
 def test_wrong_usage_is_said_in_the_same_form(refused: Refused) -> None:
     for words in (
-        ["regsiter", "m", "x"],
+        ["regist", "m", "x"],
         ["resolve"],
         ["resolve", "a@b", "c"],
         ["models", "--nope"],

@@ -103,6 +103,20 @@ def test_the_version_is_printed() -> None:
     assert CommandLine().out("--version") == f"headwater {headwater.__version__}\n"
 
 
+def _loaded(folder: Path, *words: str) -> set[str]:
+    """Return the names of the modules that a process of the command line imported."""
+    script = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
+        "from headwater.cli import main\n"
+        "main()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    return set(found.stderr.rpartition("loaded:")[2].split())
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -123,21 +137,18 @@ def test_the_version_is_printed() -> None:
     ids=" ".join,
 )
 def test_nothing_heavy_is_imported_for_what_is_light(folder: Path, words: list[str]) -> None:
-    script = (
-        "import atexit, sys\n"
-        "atexit.register(lambda: print('loaded:', *sys.modules, file=sys.stderr))\n"
-        "from headwater.cli import main\n"
-        "main()\n"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", script, *words], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    loaded = {name.partition(".")[0] for name in found.stderr.rpartition("loaded:")[2].split()}
-    assert "headwater" in loaded
-    assert not loaded & HEAVY
+    loaded = _loaded(folder, *words)
+    assert "headwater.cli.program" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & HEAVY
     if words[-1] in ("--help", "--version"):
-        assert "headwater.registry" not in found.stderr
-        assert "sqlite3" not in loaded
+        assert not loaded & {"headwater.registry", "headwater.model", "sqlite3", "tomllib"}
+
+
+def test_pandas_is_never_imported(folder: Path) -> None:
+    for words in (["show", "flight-delay/1"], ["sql", "FROM models"], ["data", "diff", "flights", "flights"]):
+        loaded = _loaded(folder, *words)
+        assert "headwater.cli.program" in loaded
+        assert "pandas" not in loaded
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

@@ -39,7 +39,8 @@ def _canonical(value: str, type_: DuckDBPyType, depth: int = 0) -> list[str]:
     """
     kind, children = type_.id.lower(), _children(type_)
     if kind in ("float", "double"):
-        return [f"{value} + 0::{type_}", "';'"]
+        # a sum has no negative zero; a NaN may have a sign, which means nothing
+        return [f"CASE WHEN isnan({value}) THEN 'nan' ELSE ({value} + 0::{type_})::VARCHAR END", "';'"]
     if kind in _PLAIN:
         return [value, "';'"]
     if kind == "blob":

@@ -318,7 +318,7 @@ class Datasets:
             old, new = (_Stored.of(fold, _row_of(fold, each)) for each in (left, right))
         if new.version.base_dataset_id == old.version.dataset_id and new.version.changes is not None:
             return kept_difference(old.version, new.version)
-        if old.version.dataset_id == new.version.dataset_id:
+        if old.version.schema == new.version.schema and old.version.content == new.version.content is not None:
             return difference(old.version, new.version.schema, new.version.key, Changes(), new.version.reference)
         with Workbench(self._context.lake.cache) as bench:
             before, after = self._open(bench, old), self._open(bench, new)

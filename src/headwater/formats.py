@@ -299,10 +299,7 @@ def _csv_header(path: Path) -> tuple[str, tuple[str, ...]]:
     import pyarrow as pa
 
     with pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix)) as raw:
-        text = io.TextIOWrapper(
-            io.BytesIO(raw.read(_LONGEST_HEADER)), encoding="utf-8-sig", errors="strict", newline=""
-        )
-        first = _first_record(text)
+        first = _first_record(raw.read(_LONGEST_HEADER)).decode("utf-8-sig")
     if not first.strip():
         raise InvalidInputError("it is empty", hint="its first line has to name the columns")
     bare = re.sub(r'"(?:[^"]|"")*"', "", first)
@@ -312,14 +309,14 @@ def _csv_header(path: Path) -> tuple[str, tuple[str, ...]]:
     return delimiter, tuple(_distinct(names))
 
 
-def _first_record(text: io.TextIOWrapper) -> str:
+def _first_record(body: bytes) -> bytes:
     lines, quotes = [], 0
-    for line in text:
+    for line in body.splitlines(keepends=True):
         lines.append(line)
-        quotes += line.count('"')
+        quotes += line.count(b'"')
         if quotes % 2 == 0:
             break
-    return "".join(lines)
+    return b"".join(lines)
 
 
 def _distinct(names: Sequence[str]) -> Iterator[str]:
@@ -388,4 +385,4 @@ def reason_of(error: Exception) -> str:
         rest = [each for each in text.splitlines()[1:] if each and not each.startswith("Original Line")]
         return f"line {line[1]}: {shown(rest[0])}" if rest else f"line {line[1]}"
     first = re.sub(r"^[A-Z]\w+( \w+)? Error: ", "", text.strip().split("\n")[0])
-    return re.sub(r'(in )?file "[^"]*"(, )?', "", first)[:200]
+    return re.sub(r"""(in |at end of )?[Ff]ile ['"][^'"]*['"],? ?""", "", first)[:200].strip()

@@ -228,6 +228,7 @@ class Session:
 
         found: list[pa.Table] = []
         failed: list[BaseException] = []
+        done = threading.Event()
 
         def work() -> None:
             try:
@@ -241,16 +242,17 @@ class Session:
             finally:
                 with contextlib.suppress(duckdb.Error):
                     self._connection.execute("ROLLBACK")
+                done.set()
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+        threading.Thread(target=work, daemon=True).start()
         try:
-            thread.join(timeout)
+            # Not `join`: interrupted, it takes a thread that runs for one that has ended.
+            done.wait(timeout)
         finally:
             # An interrupt that comes between two statements is lost, so it is sent again.
-            while thread.is_alive():
+            while not done.is_set():
                 self._connection.interrupt()
-                thread.join(0.1)
+                done.wait(0.05)
         if failed:
             raise failed[0]
         return found[0]

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import figures_embedded as embedded
+import figures_processes as processes
 import mlflow_env
 import report
 from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("embedded", "many")
+PARTS = ("help", "embedded", "many")
 
 
 @contextlib.contextmanager
@@ -46,6 +47,8 @@ def _say(text: str) -> None:
 def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
     """Measure what is asked for; each figure comes as soon as it is known."""
     mlflow = mlflow_env.ensure()
+    if "help" in parts:
+        yield from processes.helping(folder, mlflow, 5)
     if {"embedded", "many"} & set(parts):
         with (
             Worker(sys.executable, "work_headwater.py", folder / "ours") as ours,
@@ -63,6 +66,7 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
                 yield from embedded.resolving(pair, 10, many)
                 yield from embedded.registering_many(pair, 5)
                 yield from embedded.listing(pair, 5)
+                yield from processes.resolving(folder, pair.our_lake, many, 10)
 
 
 def main() -> int:

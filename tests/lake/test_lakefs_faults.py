@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import itertools
 import json
 import pkgutil
 import re
@@ -43,6 +44,7 @@ PATIENCE = Patience(connect=0.5, read=0.3, attempts=3, total=20, pause=0.001, lo
 
 Call = Callable[[LakeFS], Any]
 
+COUNT = itertools.count()
 READS: dict[str, Call] = {
     "head": lambda lake: lake.head("main"),
     "branches": lambda lake: lake.branches(),
@@ -68,7 +70,7 @@ WRITES: dict[str, Call] = {
     "create_tag": lambda lake: lake.create_tag("t", HEAD),
     "delete_tag": lambda lake: lake.delete_tag("t"),
     "claim": lambda lake: lake.claim("k", "v"),
-    "cut": lambda lake: lake.cut("s", "v"),
+    "cut": lambda lake: lake.cut("s", f"v{next(COUNT)}"),
 }
 LANDINGS: dict[str, Call] = {
     "commit": lambda lake: lake.commit("main", "m", {}),

@@ -10,8 +10,8 @@ __all__ = ["main"]
 class _WithoutPandas:
     """An importer that says that pandas is not there.
 
-    pyarrow and DuckDB import it where it is installed, for half a second, to ask whether a value is one of its own. In a
-    process of the command line none is.
+    pyarrow and DuckDB import it where it is installed, for half a second, to ask whether a value is one of its own. In
+    a process of the command line none is.
     """
 
     @staticmethod
@@ -22,7 +22,7 @@ class _WithoutPandas:
 
 def main() -> None:
     """Run the command line on the arguments of this process, and exit."""
-    sys.meta_path.insert(0, _WithoutPandas)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _WithoutPandas)
     try:
         from headwater.cli.program import program
     except KeyboardInterrupt:

@@ -101,7 +101,8 @@ def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
         return [_plain(value, kind) for value in column.to_pylist()]
     except (OverflowError, ValueError, pa.ArrowException) as error:
         raise InvalidInputError(
-            f"column {name!r} has values that can't be written: {error}", hint="cast it to VARCHAR in the query"
+            f"column {name!r} has values that can't be written: {str(error).partition('. ')[0]}",
+            hint="cast it to VARCHAR in the query",
         ) from error
 
 
