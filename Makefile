@@ -33,7 +33,7 @@ demo: env-demo ## train, register, pull and query a model of real flights; LAKE=
 
 test: env-test ## run the tests, on both lakes (builds a lakeFS server the first time: about four minutes); PYTEST_ARGS="-k word"
 	@$(RUN) tests/lakefs/server.py build
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest -n auto $(PYTEST_ARGS)
 
 check: lint test ## everything that must be right before a commit: lint and test
 

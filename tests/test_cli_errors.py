@@ -235,7 +235,7 @@ def test_what_is_no_plain_file_is_refused(cli: CommandLine, registry: Registry, 
 
 def test_wrong_usage_is_said_in_the_same_form(refused: Refused) -> None:
     for words in (
-        ["regist", "m", "x"],
+        ["frobnicate", "m", "x"],
         ["resolve"],
         ["resolve", "a@b", "c"],
         ["models", "--nope"],
@@ -264,6 +264,31 @@ def test_a_missing_command_is_wrong_usage(cli: CommandLine) -> None:
 
 
 # -- who, where -------------------------------------------------------------------------------------------------------
+def test_what_is_not_unicode_is_refused(cli: CommandLine, registry: Registry) -> None:
+    head = registry.head
+    for words in (
+        ["show"],
+        ["log"],
+        ["sql"],
+        ["versions"],
+        ["describe", "flight-delay"],
+        ["tag-model", "flight-delay"],
+        ["init"],
+        ["status", "--actor"],
+        ["models", "--limit"],
+        ["sql", "SELECT 1", "--param"],
+    ):
+        cli.error(*words, "\udcff", status=2)
+    for words in (["models", "--branch"], ["models", "--ref"], ["status", "--lake"], ["sql", "--file"]):
+        cli.error(*words, "\udcff", status=1)
+    assert registry.head == head
+
+
+def test_what_can_be_no_branch_is_not_found(refused: Refused) -> None:
+    for name in ("../main", "a b", "main~1", "_hw_tx", "x/../main", "ma\x00in", "*"):
+        assert refused("models", "--branch", name, status=1)[0] == "NotFoundError", name
+
+
 def test_a_malformed_actor_is_refused(refused: Refused) -> None:
     for actor in ("a\x1b[31m", " ", "x" * 300):
         assert refused("status", "--actor", actor, status=2)[0] == "InvalidInputError"

@@ -195,6 +195,13 @@ def test_output_that_can_not_be_written_is_an_error(folder: Path) -> None:
         assert "Traceback" not in process.stderr
 
 
+def test_streams_may_be_closed(folder: Path) -> None:
+    command = f"'{sys.executable}' -m headwater"
+    for words, status in (("models >&-", 0), ("show nope 2>&-", 1), ("--json models >&- 2>&-", 0)):
+        done = subprocess.run(["sh", "-c", f"{command} {words}"], cwd=folder, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
 def test_a_stream_that_lacks_unicode_gets_escapes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     found = run("sql", "SELECT 'é→' AS x", cwd=folder)

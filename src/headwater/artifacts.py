@@ -267,7 +267,7 @@ def _move(beside: Path, place: Path, names: set[str], *, force: bool, ours: Call
     blocked = sorted(strangers & names)
     if blocked and not force:
         raise AlreadyExistsError(
-            f"{shown(str(place / blocked[0]))} is there already and isn't ours to replace",
+            f"{shown(blocked[0])} is in {shown(place.name)} already and isn't ours to replace",
             hint="choose another destination, or use --force",
         )
     if not strangers:

@@ -90,9 +90,13 @@ class Candidate:
 
     def key_after(self, inherited: Sequence[str]) -> tuple[str, ...]:
         """Return the key as declared, else the one of the version before, if its columns are still there."""
-        if self.key or self.schema is None or not set(inherited) <= self.schema.keys():
+        if self.declares(inherited):
             return self.key
-        return tuple(inherited)
+        return tuple(inherited) if self.schema is not None and set(inherited) <= self.schema.keys() else ()
+
+    def declares(self, inherited: Sequence[str]) -> bool:
+        """Return whether a key was declared that is not the one of the version before."""
+        return bool(self.key) and set(self.key) != set(inherited)
 
     def measure(self, inherited: Sequence[str] = ()) -> Measure | None:
         """Return the number and the digest of the rows; None for a folder of anything.

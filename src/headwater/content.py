@@ -24,6 +24,7 @@ from headwater.canonical import hashes, identifier, printable, row_text
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
 from headwater.lake.objects import disk_errors
+from headwater.model import as_json
 from headwater.names import shown
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class Workbench:
         with disk_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             _sweep(self._folder)
-            self._scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
+            # DuckDB takes some characters of a path for a pattern, or for a column
+            plain = not set("*?[]=") & set(str(self._folder))
+            self._scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder if plain else None))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -295,7 +298,7 @@ class Workbench:
             f"SELECT md5_number({staged.key_text}), {values} FROM {view}"
             f" WHERE {staged.quick} IN ({', '.join(str(q) for (q,) in wanted)})"
         )
-        found = {row[0]: dict(zip(names, row[1:], strict=True)) for row in sorted(rows, key=repr)}
+        found = {row[0]: as_json(dict(zip(names, row[1:], strict=True))) for row in sorted(rows, key=repr)}
         return {k: found[k] for k in keys if k in found}
 
 

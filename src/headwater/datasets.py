@@ -336,7 +336,7 @@ class Datasets:
             new.measure()
             return None
         version = base.version
-        if new.key in ((), version.key) and new.has_bytes_of(base.files):
+        if not new.declares(version.key) and new.has_bytes_of(base.files):
             return None
         measure, key = new.measure(version.key), new.key_after(version.key)
         changes: Changes | None = None

@@ -97,13 +97,16 @@ def _partitions(name: str) -> list[str]:
     return [part for part in name.split("/")[:-1] if "=" in part]
 
 
-def _format_of_one(name: str, *, single: bool) -> str:
+def _suffixes(name: str) -> tuple[str, str]:
+    """Return what a name ends in: its extension, and the one of a compression or nothing."""
     path = Path(name.lower())
-    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
-    if suffix == ".json" and single:
-        return "json"
-    format_ = _EXTENSIONS.get(suffix, FILES)
-    return format_ if path.suffix not in _COMPRESSIONS or format_ in ("csv", "json") else FILES
+    return (Path(path.stem).suffix, path.suffix) if path.suffix in _COMPRESSIONS else (path.suffix, "")
+
+
+def _format_of_one(name: str, *, single: bool) -> str:
+    suffix, compression = _suffixes(name)
+    format_ = "json" if suffix == ".json" and single else _EXTENSIONS.get(suffix, FILES)
+    return format_ if not compression or format_ in ("csv", "json") else FILES
 
 
 def open_table(
@@ -139,8 +142,7 @@ def open_table(
 
 def _link(scratch: Path, number: int, name: str, path: Path) -> Path:
     """Link a file under a name that has an extension, keeps `k=v` folders, and can't be taken for a pattern."""
-    suffixes = "".join(re.findall(r"(?:\.[a-z]+)?\.[a-z]+$", Path(name.lower()).name))
-    link = scratch.joinpath(*_partitions(name), f"{number:06}{suffixes}")
+    link = scratch.joinpath(*_partitions(name), f"{number:06}{''.join(_suffixes(name))}")
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(path)
     return link
@@ -191,6 +193,8 @@ def _open_parquet(
 
 
 def _open_json(connection: DuckDBPyConnection, links: Sequence[Path], types: Mapping[str, str] | None) -> Table:
+    if not any(link.stat().st_size for link in links):
+        raise InvalidInputError("it is empty", hint="a JSON object on each line is needed")
     layout: Any = "auto" if links[0].suffixes[:1] == [".json"] else "newline_delimited"
 
     def attach(on: DuckDBPyConnection, view: str, types: Mapping[str, str] | None) -> None:
@@ -378,11 +382,16 @@ def reason_of(error: Exception) -> str:
     line = re.search(r"CSV Error on Line: (\d+)", text)
     counts = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
     if line and counts:
-        return f"line {line[1]} has {counts[2]} columns, not {counts[1]}"
+        return f"line {line[1]} has {counts[2]} column{'s' if counts[2] != '1' else ''}, not {counts[1]}"
+    if "state machine reached an invalid state" in text:
+        return "its line ends are of two kinds, or a quote stands where none may"
+    if "expected records" in text:
+        return "its lines are not JSON objects"
     if "not utf-8" in text or isinstance(error, UnicodeDecodeError):
         return f"line {line[1]} is not UTF-8" if line else "it is not UTF-8"
     if line:
         rest = [each for each in text.splitlines()[1:] if each and not each.startswith("Original Line")]
         return f"line {line[1]}: {shown(rest[0])}" if rest else f"line {line[1]}"
     first = re.sub(r"^[A-Z]\w+( \w+)? Error: ", "", text.strip().split("\n")[0])
-    return re.sub(r"""(in |at end of )?[Ff]ile ['"][^'"]*['"],? ?""", "", first)[:200].strip()
+    first = re.sub(r"""(in |at end of |reading )?[Ff]ile ['"][^'"]*['"],? ?""", "", first)
+    return re.sub(r"(?<![\w/])/[^\s'\"]*/", "", first).strip()[:200]

@@ -9,6 +9,7 @@ from headwater.context import Context
 from headwater.errors import IntegrityError, LakeError, NotFoundError
 from headwater.ids import new_id
 from headwater.lake import connect as lakes
+from headwater.lake import refs
 from headwater.lake.base import Lake
 from headwater.registry import Registry
 from headwater.schema import TABLES
@@ -50,8 +51,7 @@ def open(
         if ref is not None:
             return Registry(context).at(ref)
         if settings.branch is not None:
-            refs_checked = lake.head(name)
-            assert refs_checked
+            refs.head(lake, name)
         return Registry(context)
     except BaseException:
         lake.close()

@@ -260,6 +260,8 @@ class Session:
     def _check(self, query: str) -> None:
         import duckdb
 
+        if any(0xD800 <= ord(character) < 0xE000 for character in query):
+            raise InvalidInputError("the query can't be read: it is not Unicode text", hint="write one SELECT")
         try:
             statements = self._connection.extract_statements(query)
             kinds = [statement.type for statement in statements]

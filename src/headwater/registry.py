@@ -112,7 +112,7 @@ class Registry:
         Raises:
             NotFoundError: There is no such branch.
         """
-        self._context.lake.head(name)
+        refs.head(self._context.lake, name)
         return self._view(name, None, name)
 
     def create_branch(self, name: str, source: str | None = None) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -23,6 +24,9 @@ class _WithoutPandas:
 def main() -> None:
     """Run the command line on the arguments of this process, and exit."""
     sys.meta_path.insert(0, _WithoutPandas)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     try:
         from headwater.cli.program import program
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ import click
 from headwater.cli.base import Session, argument, command, group, option, pairs
 from headwater.cli.layout import moment, table
 from headwater.cli.output import clean, note, strong
-from headwater.names import parse_model, parse_version
+from headwater.names import parse_model, parse_version, quote
 
 if TYPE_CHECKING:
     from headwater.model import Alias, Model, ModelVersion
@@ -39,8 +39,9 @@ def alias_set(session: Session, name: str, alias: str, version: str, reason: str
     with session.open() as registry:
         registry.set_alias(name, alias, number, reason=reason)
         found = [each for each in registry.aliases(name) if each.alias == alias]
-    document = _row(name, found[0]) if found else {"name": name, "alias": alias, "version": number}
-    session.emit(document, lambda: [f"{strong(f'{name}@{alias}')} is version {number}"])
+    bare = parse_model(name).name
+    document = _row(name, found[0]) if found else {"name": bare, "alias": alias, "version": number}
+    session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is version {number}"])
 
 
 @alias.group_command("delete", example="headwater alias delete flight-delay champion")
@@ -51,7 +52,9 @@ def alias_delete(session: Session, name: str, alias: str, reason: str | None) ->
     """Take an alias away."""
     with session.open() as registry:
         registry.delete_alias(name, alias, reason=reason)
-    session.emit({"name": name, "alias": alias, "deleted": True}, lambda: [f"{strong(f'{name}@{alias}')} is gone"])
+    bare = parse_model(name).name
+    document = {"name": bare, "alias": alias, "deleted": True}
+    session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is gone"])
 
 
 @alias.group_command("list", ref=True, example="headwater alias list flight-delay")

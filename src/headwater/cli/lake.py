@@ -53,7 +53,10 @@ def _init(url: str | None, storage_namespace: str | None, session: Session) -> t
 
     from headwater import config, create
     from headwater.errors import AlreadyExistsError
+    from headwater.names import check_text
 
+    if url is not None:
+        check_text(url, "URL")
     folder = Path.cwd()
     place = folder / config.FOLDER
     kept = config.find(folder) if place.exists() else None

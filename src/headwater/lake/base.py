@@ -183,8 +183,9 @@ class Lake(Protocol):
     def cut(self, sequence: str, value: str, *, after: int = 0, on: str | None = None) -> int:
         """Reserve the lowest free number above `after` in a sequence, for the whole lake, and return it.
 
-        Numbers of a sequence are cut only here. `on` is as for `claim`. A `value` that has a number which is final gets
-        the same again, so that an operation that runs anew after a lost race leaves no gap.
+        Numbers of a sequence are cut only here. `on` is as for `claim`. Where numbers are
+        final at once, a `value` that this process has a number for gets the same again, so that an operation that runs
+        anew after a lost race leaves no gap.
         """
 
     def exclusive(self) -> AbstractContextManager[None]:

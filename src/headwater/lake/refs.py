@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.lake.base import HIDDEN_PREFIX, Lake
 
-__all__ = ["Ref", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~\d*)*)")
+_BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{8,64}")
 _FURTHEST = 10**9
 
@@ -48,9 +49,20 @@ def resolve(lake: Lake, text: str) -> Ref:
     return Ref(commit, branch)
 
 
+def head(lake: Lake, branch: str) -> str:
+    """Return the head of a branch by a name that somebody wrote; no lake is asked for what can't be one's.
+
+    Raises:
+        NotFoundError: There is no such branch.
+    """
+    if branch.startswith(HIDDEN_PREFIX) or not _BRANCH.fullmatch(branch):
+        raise NotFoundError(f"there is no branch {branch[:80]!r}", hint="`headwater log` lists commits")
+    return lake.head(branch)
+
+
 def _base(lake: Lake, name: str) -> tuple[str, str | None]:
     if not name.startswith(HIDDEN_PREFIX):
-        if re.fullmatch(r"\w[-\w]*", name, re.ASCII):
+        if _BRANCH.fullmatch(name):
             try:
                 return lake.head(name), name
             except NotFoundError:
