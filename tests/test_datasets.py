@@ -481,9 +481,9 @@ def test_damage_in_the_lake_is_found(registry: Registry, save: Save, tmp_path: P
         body[len(body) // 2] ^= 1
         lake.put("main", path if damage == "altered" else path + "x", bytes(body))
     lake.commit("main", "a stranger's hand", {})
-    with pytest.raises(IntegrityError, match="d@1.0.0"):
+    with pytest.raises(IntegrityError, match=r"d@1\.0\.0"):
         registry.verify("d@1.0.0")
-    with pytest.raises(IntegrityError, match="d@1.0.0"):
+    with pytest.raises(IntegrityError, match=r"d@1\.0\.0"):
         registry.pull_dataset("d", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

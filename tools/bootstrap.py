@@ -97,6 +97,8 @@ def ensure(venv: Path, extras: set[str]) -> None:
     had = set(map(str, before)) if isinstance(before, list) else set()
     if not state or state.get("fingerprint") != wanted_fingerprint() or not extras <= had:
         install(venv, extras | had)
+    # An editable install compiles nothing, and a command that compiles itself anew at each start does not feel instant.
+    subprocess.run([str(venv / "bin/python"), "-m", "compileall", "-q", "src"], cwd=ROOT, check=False)
 
 
 def say(message: str) -> None:

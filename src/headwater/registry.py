@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
 from headwater.errors import InvalidInputError
-from headwater.history import History
-from headwater.labels import Labels
 from headwater.lake import refs
 from headwater.model import Alias, ArtifactFile, DatasetDiff, DatasetVersion, LogEntry, Metric, Model, ModelVersion
 from headwater.names import check_branch, parse_model
@@ -20,6 +18,8 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.datasets import Datasets
+    from headwater.history import History
+    from headwater.labels import Labels
     from headwater.query import QueryResult, Session
     from headwater.registration import Registration, Slices
 
@@ -37,8 +37,6 @@ class Registry:
         self._context = context
         self._owner = owner
         self._versions = Versions(context)
-        self._labels = Labels(context)
-        self._history = History(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._session: Session | None = None
 
@@ -54,6 +52,18 @@ class Registry:
         from headwater.registration import Registration
 
         return Registration(self._context, self._datasets)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        from headwater.labels import Labels
+
+        return Labels(self._context)
+
+    @cached_property
+    def _history(self) -> History:
+        from headwater.history import History
+
+        return History(self._context)
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
