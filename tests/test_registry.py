@@ -402,3 +402,27 @@ def test_all_names_the_public_names_in_order() -> None:
     assert set(headwater.__all__) <= set(dir(headwater))
     with pytest.raises(AttributeError):
         _ = headwater.nothing_of_this_name
+
+
+def test_a_cold_process_gets_the_same_answers_and_leaves_a_fold(
+    registry: Registry, registry_url: str, model: Path
+) -> None:
+    for number in (1, 2, 3):
+        registry.register("m", model / "empty", tags={"n": str(number)})
+    registry.set_alias("m", "champion", 2)
+    registry.tag("m/2", {"n": None, "more": "yes"})
+    registry.delete("m/3")
+    warm = {reference: registry.get(reference) for reference in ("m@champion", "m/1", "m/2")}
+    state = registry._context.lake.cache / "state"
+    for reference, expected in [*warm.items(), *warm.items()]:
+        for _ in range(2):
+            with headwater.open(registry_url) as cold:
+                assert cold.get(reference) == expected
+        assert list(state.glob("branch-*.db"))
+        for left in state.iterdir():
+            left.unlink()
+    for missing in ("m/3", "m/9", "m@other", "nothing/1"):
+        with headwater.open(registry_url) as cold, pytest.raises(NotFoundError):
+            cold.get(missing)
+        for left in state.iterdir():
+            left.unlink()

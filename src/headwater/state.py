@@ -213,9 +213,19 @@ class Folds:
                 (self._folder / (name + suffix)).unlink()
 
     def is_cold(self, branch: str) -> bool:
-        """Return, once in a process, whether nothing is folded of a branch yet: then a quick answer is worth it."""
-        cold, self._hurried = not self._hurried, True
-        return cold and not (self._folder / _branch_file(branch)).exists()
+        """Return whether a first question about a branch is better answered without folding all of it.
+
+        It is so once for a branch: whoever asks a second time is going to ask a third time, and then a fold pays.
+        """
+        place = self._folder / _branch_file(branch)
+        asked = place.with_suffix(".asked")
+        if self._hurried or place.exists() or asked.exists():
+            return False
+        self._hurried = True
+        with contextlib.suppress(OSError):
+            asked.parent.mkdir(parents=True, exist_ok=True)
+            asked.touch()
+        return True
 
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""
