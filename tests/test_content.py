@@ -6,6 +6,10 @@ import datetime as dt
 import gzip
 import json
 import math
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -13,6 +17,7 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.feather
@@ -432,6 +437,20 @@ def test_nulls_and_nans_can_be_keys_but_only_once(bench: Workbench, tmp_path: Pa
     pq.write_table(pa.table({"id": [0.0, -0.0]}), tmp_path / "twice.parquet")
     with pytest.raises(InvalidInputError, match="is no key"):
         bench.measure(open_path(bench, tmp_path / "twice.parquet"), ["id"])
+
+
+def test_ctrl_c_is_heard_while_rows_are_compared(bench: Workbench, tmp_path: Path) -> None:
+    duckdb.sql(
+        "COPY (SELECT i, sin(i) AS x, i::VARCHAR AS s FROM range(4_000_000) t(i)) TO '{}'".format(
+            tmp_path / "t.parquet"
+        )
+    )
+    opened = open_path(bench, tmp_path / "t.parquet")
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(opened, ["s", "x"])
+    assert time.monotonic() - start < 1
 
 
 _VALUES = st.tuples(

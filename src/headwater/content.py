@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.canonical import hashes, identifier, printable, row_text
 from headwater.errors import InvalidInputError, LakeError
@@ -45,6 +46,7 @@ _PREFIX = "compare-"
 _DIGEST = "md5sum-1"
 
 Row = Mapping[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,9 @@ class Workbench:
         Raises:
             InvalidInputError: The files are not what their names say.
         """
+        place = self._place(self._name("files"))
         with _reading(what, LABELS[format_]):
-            place = self._place(self._name("files"))
-            table = open_table(self._duckdb, format_, files, place, single=single, types=types)
+            table = self._aside(lambda: open_table(self._duckdb, format_, files, place, single=single, types=types))
         return None if table is None else Opened(what, table)
 
     def measure(self, opened: Opened, key: Sequence[str] = ()) -> Measure:
@@ -184,7 +186,10 @@ class Workbench:
         Raises:
             InvalidInputError: It can't be read to its end, or two rows have the same key.
         """
-        staged = self._stage(opened, tuple(opened.table.schema), tuple(key))
+        return self._aside(lambda: self._measure(opened, tuple(key)))
+
+    def _measure(self, opened: Opened, key: tuple[str, ...]) -> Measure:
+        staged = self._stage(opened, tuple(opened.table.schema), key)
         with _reading(opened.what, LABELS[opened.table.format]):
             twice = self._twice(opened, staged) if key else None
             ((rows, low, high),) = self._rows(
@@ -205,11 +210,14 @@ class Workbench:
             right: The table after.
             key: Columns that identify a row; where one of them is not in both tables, whole rows are compared.
         """
+        return self._aside(lambda: self._compare(left, right, tuple(key)))
+
+    def _compare(self, left: Opened, right: Opened, key: tuple[str, ...]) -> Changes:
         old, new = left.table.schema, right.table.schema
         columns = tuple(name for name, type_ in new.items() if old.get(name) == type_)
-        key = tuple(key) if set(key) <= set(columns) else ()
+        key = key if set(key) <= set(columns) else ()
         if not columns:
-            return Changes(self.measure(right).rows, self.measure(left).rows)
+            return Changes(self._measure(right, ()).rows, self._measure(left, ()).rows)
         before, after = self._stage(left, columns, key), self._stage(right, columns, key)
         with _reading(f"{left.what} and {right.what}", "tables"):
             self._duckdb.execute(
@@ -245,6 +253,33 @@ class Workbench:
         )
 
     # -- in DuckDB ----------------------------------------------------------------------------------------------
+    def _aside(self, work: Callable[[], Result]) -> Result:
+        """Do work in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C when it is done."""
+        found: list[Result] = []
+        failed: list[BaseException] = []
+        done = threading.Event()
+        connection = self._duckdb
+
+        def run() -> None:
+            try:
+                found.append(work())
+            except BaseException as error:
+                failed.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            done.wait()
+        finally:
+            # An interrupt that comes between two statements is lost, so it is sent again.
+            while not done.is_set():
+                connection.interrupt()
+                done.wait(0.05)
+        if failed:
+            raise failed[0]
+        return found[0]
+
     def _rows(self, sql: str) -> list[Any]:
         return self._duckdb.execute(sql).fetchall()
 
@@ -312,8 +347,6 @@ def _reading(what: str, label: str) -> Iterator[None]:
 
     try:
         yield
-    except duckdb.InterruptException:
-        raise KeyboardInterrupt from None
     except (duckdb.OutOfMemoryException, pa.ArrowMemoryError) as error:
         raise LakeError(
             f"there is not enough memory or disk to compare the rows of {what}", hint="free some of the disk"

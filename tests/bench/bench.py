@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import figures_embedded as embedded
+import figures_lakefs as lakefs
+import figures_large as large
 import figures_processes as processes
 import mlflow_env
 import report
@@ -21,7 +24,7 @@ from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many")
+PARTS = ("help", "embedded", "many", "large", "lakefs")
 
 
 @contextlib.contextmanager
@@ -67,6 +70,11 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
                 yield from embedded.registering_many(pair, 5)
                 yield from embedded.listing(pair, 5)
                 yield from processes.resolving(folder, pair.our_lake, many, 10)
+    if "large" in parts:
+        size = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
+        yield from large.registering(folder / "large", size, 3)
+    if "lakefs" in parts:
+        yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 
 
 def main() -> int:

@@ -56,6 +56,11 @@ def resolved(lake: str, model: str, alias: str) -> int:
     return _registry(lake).resolve(f"{model}@{alias}").version
 
 
+def numbers(lake: str, model: str) -> list[int]:
+    """Return the numbers of all versions of a model, oldest first."""
+    return [version.version for version in _registry(lake).versions(model)][::-1]
+
+
 def list_all(lake: str, model: str, times: int) -> dict[str, Any]:
     """List every version of a model."""
     reg = _registry(lake)
@@ -94,9 +99,7 @@ def close(lake: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(
-        {
-            each.__name__: each
-            for each in (create, register, move_alias, resolve, resolved, list_all, filter_by_tag, first_query, close)
-        }
-    )
+    operations = (
+        create, register, move_alias, resolve, resolved, numbers, list_all, filter_by_tag, first_query, close
+    )  # fmt: skip
+    serve({each.__name__: each for each in operations})
