@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import headwater
 from headwater import names
 from headwater.errors import HeadwaterError, InvalidInputError, NotFoundError
 from headwater.registry import Registry
@@ -250,7 +251,7 @@ def test_a_version_of_a_hostile_table_does_not_write_outside_its_folder(tmp_path
     for name in ("../evil", "/etc/evil", "a/../../evil", "", "a//b", "./a"):
         wanted = artifacts.Wanted("m/1", [ArtifactFile(name, 0, "e3b0c442" * 8)], lambda path: io.BytesIO(b""))
         with pytest.raises(IntegrityError, match="leads out"):
-            artifacts.write(wanted, tmp_path / "out", force=True, ours=lambda path, digest: False)
+            artifacts.write(wanted, tmp_path / "out", force=True, known=list)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -303,3 +304,17 @@ def test_a_slice_is_parsed(text: str, parsed: object) -> None:
 def test_a_slice_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError):
         names.parse_slice(text)
+
+
+def test_a_folder_that_holds_the_lake_is_not_registered(tmp_path: Path) -> None:
+    lake = tmp_path / "project" / "lake"
+    registry = headwater.create(str(lake))
+    (lake.parent / "model.bin").write_bytes(b"model")
+    for path in (lake.parent, lake, lake / "objects"):
+        refused(registry, InvalidInputError, lambda path=path: registry.register("m", path))  # type: ignore[misc]
+    assert registry.register("m", lake.parent / "model.bin").version == 1
+    registry.close()
+
+
+def test_code_that_is_not_there_is_refused(registry: Registry, artifact: Path, tmp_path: Path) -> None:
+    refused(registry, NotFoundError, lambda: registry.register("m", artifact, code=tmp_path / "nothing"))

@@ -305,6 +305,14 @@ def test_pull_replaces_an_earlier_pull_and_leaves_strangers_alone(
     assert (out / "weights.bin").read_bytes() == b"edited by a person"
     registry.pull("m/1", out, force=True)
     assert len((out / "weights.bin").read_bytes()) == 200_000
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "empty").write_bytes(b"")  # as in version 1, but nobody pulled it
+    (tmp_path / "link").symlink_to(mine)
+    registry.pull("m/2", tmp_path / "link")
+    assert (mine / "empty").exists()
+    assert (tmp_path / "link").is_symlink()
+    assert (mine / "weights.bin").read_bytes() == b"other"
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "extra"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,17 @@ from headwater.model import ArtifactFile
 from headwater.names import shown
 from headwater.transaction import Upload
 
-__all__ = ["LocalFile", "Wanted", "check_in_lake", "digest_of", "flavors_of", "fold_path", "scan", "write"]
+__all__ = [
+    "LocalFile",
+    "Wanted",
+    "check_in_lake",
+    "check_outside",
+    "digest_of",
+    "flavors_of",
+    "fold_path",
+    "scan",
+    "write",
+]
 
 _PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
 _FLAVORS = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch", ".safetensors": "safetensors", ".cbm": "catboost"}
@@ -63,6 +73,18 @@ def digest_of(files: Iterable[ArtifactFile], *, single: bool) -> str:
 def flavors_of(files: Iterable[ArtifactFile]) -> list[str]:
     """Return the formats that the files' names tell of, sorted. No file is opened, least of all a pickle."""
     return sorted({_FLAVORS[ext] for file in files if (ext := os.path.splitext(file.path)[1].lower()) in _FLAVORS})
+
+
+def check_outside(lake: Lake, path: str | os.PathLike[str]) -> None:
+    """Refuse a path that holds an embedded lake, or lies in one: each registration would register the ones before it.
+
+    Raises:
+        InvalidInputError: It does.
+    """
+    root = os.path.realpath(lake.url)
+    given = os.path.realpath(path)
+    if os.path.isdir(root) and os.path.commonpath([root, given]) in (root, given):
+        raise InvalidInputError(f"{shown(os.fspath(path))} holds the lake itself", hint="name the folder of the model")
 
 
 # -- into the lake ----------------------------------------------------------------------------------------------------
@@ -149,6 +171,7 @@ def upload(files: Iterable[LocalFile], folder: str, put: Upload) -> list[Artifac
 
 # -- out of the lake --------------------------------------------------------------------------------------------------
 Opener = Callable[[str], BinaryIO]
+Known = Callable[[], Iterable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,22 +227,23 @@ def copy(wanted: Wanted, file: ArtifactFile, out: BinaryIO | None) -> None:
         raise IntegrityError(f"{wanted.what}: {file.path!r} is not what was registered", hint=_RESTORE)
 
 
-def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, ours: Callable[[str, str], bool]) -> Path:
+def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, known: Known) -> Path:
     """Write an artifact into the folder `dest`: beside it first, checked, then renamed into place.
 
-    What an earlier pull left there is replaced; other files are left alone, and one in the way is an error.
+    A file in the way is replaced if the registry knows it, and is an error if not. What else an earlier pull left,
+    whole, goes; every other file is left alone.
 
     Args:
         wanted: The artifact.
         dest: The folder, made if need be.
         force: Overwrite files that stand in the way.
-        ours: Says whether a file (its path under the folder, its sha256) is one that the registry knows.
+        known: What could have been pulled there: the files of each version, as sha256 by path under the folder.
 
     Raises:
         IntegrityError: The artifact is not what was registered; `dest` is as it was.
         AlreadyExistsError: A file that the registry does not know stands in the way.
     """
-    place = Path(os.path.abspath(dest))
+    place = Path(os.path.realpath(dest))
     if place.exists() and not place.is_dir():
         raise AlreadyExistsError(f"{shown(str(dest))} is not a folder", hint="choose another destination")
     with disk_errors(place):
@@ -234,7 +258,7 @@ def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, ours: Ca
                 with open(target, "wb") as out:
                     copy(wanted, file, out)
         with disk_errors(place):
-            _move(beside, place, {file.path for file in wanted.files}, force=force, ours=ours)
+            _move(beside, place, {file.path for file in wanted.files}, force=force, known=known)
     finally:
         _remove(beside)
     return place
@@ -252,19 +276,24 @@ def _safe(name: str) -> str:
     return name
 
 
-def _move(beside: Path, place: Path, names: set[str], *, force: bool, ours: Callable[[str, str], bool]) -> None:
+def _move(beside: Path, place: Path, names: set[str], *, force: bool, known: Known) -> None:
     if not place.exists() or not any(place.iterdir()):
         # Renaming over an empty folder is atomic too.
         beside.rename(place)
         return
-    old: set[str] = set()
-    strangers: set[str] = set()
+    manifests = list(known())
+    possible = names.union(*manifests)
+    found: dict[str, str | None] = {}
     for path in place.rglob("*"):
         if path.is_symlink() or not path.is_dir():
             name = path.relative_to(place).as_posix()
-            known = path.is_file() and not path.is_symlink() and ours(name, _sha256(path))
-            (old if known else strangers).add(name)
-    blocked = sorted(strangers & names)
+            plain = name in possible and path.is_file() and not path.is_symlink()
+            found[name] = _sha256(path) if plain else None
+    replaceable = {(path, digest) for files in manifests for path, digest in files.items()}
+    pulled = [files for files in manifests if all(found.get(path) == digest for path, digest in files.items())]
+    old = {path for files in pulled for path in files}
+    strangers = found.keys() - old
+    blocked = sorted(name for name in strangers & names if (name, found[name]) not in replaceable)
     if blocked and not force:
         raise AlreadyExistsError(
             f"{shown(blocked[0])} is in {shown(place.name)} already and isn't ours to replace",

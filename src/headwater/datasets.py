@@ -362,16 +362,13 @@ class Datasets:
         """Write a version's files into a folder, every digest checked. See `Registry.pull_dataset`."""
         with self._context.reading() as fold:
             stored = _Stored.of(fold, _row_of(fold, reference))
-        known: set[tuple[str, str]] = set()
 
-        def ours(path: str, digest: str) -> bool:
-            if not known:
-                with self._context.reading() as fold:
-                    texts = fold.rows("SELECT files FROM datasets WHERE name = ?", stored.version.name)
-                known.update((file["path"], file["sha256"]) for (text,) in texts for file in json.loads(text))
-            return (path, digest) in known
+        def known() -> builtins.list[dict[str, str]]:
+            with self._context.reading() as fold:
+                texts = fold.rows("SELECT files FROM datasets WHERE name = ?", stored.version.name)
+            return [{file["path"]: file["sha256"] for file in json.loads(text)} for (text,) in texts]
 
-        return artifacts.write(self._wanted(stored), dest, force=force, ours=ours)
+        return artifacts.write(self._wanted(stored), dest, force=force, known=known)
 
     def verify(self, reference: str) -> None:
         """Check every byte of one version.

@@ -339,27 +339,28 @@ def _csv_types(connection: DuckDBPyConnection, names: Sequence[str]) -> dict[str
     """Return the type of each column of the text view `described`: of all of its values, not of a sample."""
     some = min(1000, 1 + 200_000 // len(names))
     sample = connection.execute(f"SELECT {', '.join(map(identifier, names))} FROM described LIMIT {some}").fetchall()
-    # what is ruled out by a few rows need not be asked of all
-    checks = [
-        (name, type_)
-        for name, values in zip(names, zip(*sample, strict=True), strict=False)
-        for type_, pattern in _CSV_TYPES.items()
-        if all(value is None or re.fullmatch(pattern, value, re.ASCII) for value in values)
-    ]
+    # What a few rows rule out need not be asked of all. A column's first guess is asked first, all of them at once only
+    # where the few rows were null.
+    guesses: dict[str, list[list[str]]] = {}
+    for name, values in zip(names, zip(*sample, strict=True), strict=False):
+        known = [value for value in values if value is not None]
+        types = [t for t, pattern in _CSV_TYPES.items() if all(re.fullmatch(pattern, v, re.ASCII) for v in known)]
+        guesses[name] = [[each] for each in types] if known else [types]
     source = "described"
-    if len(checks) > _CHECKS_AT_ONCE:
+    if len(names) > _CHECKS_AT_ONCE:
         source = "texts"
         connection.execute("CREATE OR REPLACE TEMP TABLE texts AS FROM described")
-    found = dict.fromkeys(names, "VARCHAR")
-    for start in range(0, len(checks), _CHECKS_AT_ONCE):
-        part = checks[start : start + _CHECKS_AT_ONCE]
-        conditions = ", ".join(_csv_check(name, type_) for name, type_ in part)
-        (answers,) = connection.execute(f"SELECT {conditions} FROM {source}").fetchall()
-        for (name, type_), matches in zip(part, answers, strict=True):
-            if matches and found[name] == "VARCHAR":
-                found[name] = type_
+    found: dict[str, str] = {}
+    while asked := [(name, t) for name, rest in guesses.items() if rest and name not in found for t in rest.pop(0)]:
+        for start in range(0, len(asked), _CHECKS_AT_ONCE):
+            part = asked[start : start + _CHECKS_AT_ONCE]
+            conditions = ", ".join(_csv_check(name, type_) for name, type_ in part)
+            (answers,) = connection.execute(f"SELECT {conditions} FROM {source}").fetchall()
+            for (name, type_), matches in zip(part, answers, strict=True):
+                if matches:
+                    found.setdefault(name, type_)
     connection.execute("DROP TABLE IF EXISTS texts")
-    return found
+    return {name: found.get(name, "VARCHAR") for name in names}
 
 
 def _csv_check(name: str, type_: str) -> str:

@@ -57,17 +57,21 @@ def _about(fold: Fold, reference: str | None) -> tuple[str, tuple[object, ...]]:
     ref = parse_model(reference)
     if ref.alias is not None:
         model_id = model_id_of(fold, ref.name)
-        version_row(fold, ref)
+        if not fold.rows(
+            "SELECT 1 FROM events WHERE kind = 'alias' AND subject = ? AND key = ? LIMIT 1", model_id, ref.alias
+        ):
+            version_row(fold, ref)
         return "c.tx IN (SELECT tx FROM events WHERE kind = 'alias' AND subject = ? AND key = ?)", (model_id, ref.alias)
     if ref.version is not None:
-        version_id = version_row(fold, ref)[0]
-        return _VERSION, (version_id,) * 3
+        version_id = version_row(fold, ref, deleted=True)[0]
+        return _VERSION, (version_id,) * 4
     model_id = model_id_of(fold, ref.name, deleted=True)
     return _MODEL, (model_id,) * 3
 
 
 _VERSION = """c.tx IN (SELECT tx FROM versions WHERE version_id = ?
-    UNION SELECT tx FROM events WHERE subject = ? UNION SELECT tx FROM events WHERE value = ?)"""
+    UNION SELECT tx FROM events WHERE subject = ? UNION SELECT tx FROM events WHERE value = ?
+    UNION SELECT e.tx FROM events e, json_each(e.prev) p JOIN events q ON q.event_id = p.value WHERE q.value = ?)"""
 _MODEL = """c.tx IN (SELECT tx FROM versions WHERE model_id = ?
     UNION SELECT tx FROM events WHERE subject = ?
     UNION SELECT tx FROM events WHERE subject IN (SELECT version_id FROM versions WHERE model_id = ?))"""

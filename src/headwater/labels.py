@@ -34,14 +34,14 @@ class Labels:
             return [Alias(key, number, vid, from_micros(at), actor, why) for key, number, vid, at, actor, why in rows]
 
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
-        """Point an alias at a version; where it points there already, nothing is written."""
+        """Point an alias at a version; where it points there already, only a new reason is written."""
         check_alias(alias)
         ref = ModelRef(_bare(name), version=version)
 
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
             standing = tx.fold.standing(model_id, "alias", alias)
-            if [value for _, value in standing] == [version_id]:
+            if [value for _, value in standing] == [version_id] and reason is None:
                 return
             tx.event(model_id, "alias", version_id, key=alias, reason=reason)
             tx.fence(model_id)

@@ -93,11 +93,17 @@ def version_row(fold: Fold, ref: ModelRef, *, deleted: bool = False) -> Any:
     else:
         raise InvalidInputError(
             f"{ref} is a model, and a version is needed",
-            hint=f"write {quote(ref.name)}/1, say",
+            hint=f"write {quote(ref.name)}/{_newest(fold, model_id)}, say",
         )
-    if row is None or (is_hidden(fold, row[0]) and not deleted):
+    if row is not None and not deleted and is_hidden(fold, row[0]):
+        raise NotFoundError(f"{ref} was deleted", hint=f"`headwater delete {ref} --undo` brings it back")
+    if row is None:
         raise NotFoundError(f"there is no version {ref}", hint=f"`headwater versions {quote(ref.name)}` lists them")
     return row
+
+
+def _newest(fold: Fold, model_id: str) -> int:
+    return fold.one("SELECT max(version) FROM versions WHERE model_id = ?", model_id)[0] or 1
 
 
 def files_of(fold: Fold, version_id: str) -> list[ArtifactFile]:
@@ -106,10 +112,10 @@ def files_of(fold: Fold, version_id: str) -> list[ArtifactFile]:
     return [ArtifactFile(file["path"], file["size"], file["sha256"]) for file in json.loads(text)]
 
 
-def known_files(fold: Fold, model_id: str) -> set[tuple[str, str]]:
-    """Return the (path, sha256) of every file of every version of a model."""
-    rows = fold.rows("SELECT files FROM versions WHERE model_id = ?", model_id)
-    return {(file["path"], file["sha256"]) for (text,) in rows for file in json.loads(text)}
+def known_files(fold: Fold, model_id: str) -> list[dict[str, str]]:
+    """Return the files of every version of a model, as sha256 by path."""
+    rows = fold.rows("SELECT DISTINCT files FROM versions WHERE model_id = ?", model_id)
+    return [{file["path"]: file["sha256"] for file in json.loads(text)} for (text,) in rows]
 
 
 def labels_by_version(fold: Fold, model_id: str) -> dict[str, list[Any]]:

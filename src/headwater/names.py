@@ -259,7 +259,8 @@ def parse_number(text: str) -> float:
             raise ValueError
         return float(text)
     except ValueError:
-        raise InvalidInputError(f"not a number: {shown(text)}", hint="write a value such as 0.81") from None
+        hint = "a slice is given with --slice" if "]" in text else "write a value such as 0.81"
+        raise InvalidInputError(f"not a number: {shown(text)}", hint=hint) from None
 
 
 def parse_pair(text: str, what: str) -> tuple[str, str]:

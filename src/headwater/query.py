@@ -89,7 +89,8 @@ class QueryResult:
 
     def dicts(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.fetchall()]
+        rows: list[dict[str, Any]] = self.table.to_pylist()
+        return rows
 
     def __repr__(self) -> str:
         return f"<QueryResult: {len(self)} rows of {', '.join(self.columns)}>"
@@ -218,9 +219,7 @@ class Session:
                     hint="a query reads the lake's tables alone",
                 ) from error
             except (duckdb.Error, ValueError, RuntimeError) as error:
-                raise InvalidInputError(
-                    f"the query can't be run: {_first_line(error)}", hint=_second_line(error) or "see docs/tables.md"
-                ) from error
+                raise InvalidInputError(f"the query can't be run: {_first_line(error)}", hint=_hint(error)) from error
 
     def _run(self, query: str, parameters: Mapping[str, object] | Sequence[object] | None, timeout: float) -> pa.Table:
         """Run a query in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C late or never."""
@@ -331,3 +330,9 @@ def _first_line(error: Exception) -> str:
 def _second_line(error: Exception) -> str:
     lines = _lines(error)
     return lines[1] if len(lines) > 1 and not lines[1].startswith("LINE") else ""
+
+
+def _hint(error: Exception) -> str:
+    if "parameter" in str(error):
+        return "give the value with --param NAME=VALUE"
+    return _second_line(error) or "see docs/tables.md"

@@ -15,7 +15,7 @@ from headwater.external import External
 from headwater.ids import new_id
 from headwater.lookup import is_hidden, name_of, version_row
 from headwater.model import ArtifactFile
-from headwater.names import canonical_slice, check_key, check_name, check_text, parse_model, quote
+from headwater.names import canonical_slice, check_key, check_name, check_text, parse_model, quote, shown
 from headwater.transaction import Transaction, Upload
 
 __all__ = ["Registration", "Slices", "ensure_model"]
@@ -66,12 +66,15 @@ class Registration:
         version_id = new_id()
         folder = artifacts.fold_path("artifacts", version_id)
         self._check_new_name(ref.name)
+        if code is not None and not os.path.exists(code):
+            raise NotFoundError(f"there is no folder {shown(os.fspath(code))} with the code")
         state = source.capture(code if code is not None else os.getcwd())
         files: list[ArtifactFile] = []
         elsewhere: External | None = None
         single = True
         uploads = None
         if path is not None:
+            artifacts.check_outside(self._context.lake, path)
             found, single = artifacts.scan(path)
             uploads = partial(_upload, found, folder, files)
         elif external is not None:

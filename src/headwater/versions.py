@@ -185,23 +185,20 @@ class Versions:
             files = files_of(fold, row[0])
             model_id = row[1]
         data = json.loads(row[4])
-        known: set[tuple[str, str]] = set()
 
-        def ours(path: str, digest: str) -> bool:
-            if not known:
-                with self._context.reading() as fold:
-                    known.update(known_files(fold, model_id))
-            return (path, digest) in known
+        def known() -> builtins.list[dict[str, str]]:
+            with self._context.reading() as fold:
+                return known_files(fold, model_id)
 
         if data["external_url"] is not None:
             from headwater.external import External
 
             with External(data["external_url"], data["digest"]).fetched() as wanted:
-                known.update((file.path, file.sha256) for file in wanted.files)
-                return artifacts.write(wanted, dest, force=force, ours=ours)
+                fetched = {file.path: file.sha256 for file in wanted.files}
+                return artifacts.write(wanted, dest, force=force, known=lambda: [*known(), fetched])
         artifacts.check_in_lake(self._context.lake, commit, data["path"], reference, files)
         wanted = Wanted(reference, files, lambda path: self._context.lake.open(commit, data["path"] + path))
-        return artifacts.write(wanted, dest, force=force, ours=ours)
+        return artifacts.write(wanted, dest, force=force, known=known)
 
     def verify(self, reference: str) -> None:
         """Check every byte of one version.

@@ -57,19 +57,21 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
             Worker(sys.executable, "work_headwater.py", folder / "ours") as ours,
             Worker(mlflow, "work_mlflow.py", folder / "theirs") as theirs,
         ):
-            pair = embedded.prepare(folder, ours, theirs, many)
+            pair = embedded.prepare(folder / "few", ours, theirs, many)
             figures, few = embedded.moving_few(pair, 20)
             yield from figures
-            yield from embedded.resolving(pair, 20, embedded.FEW)
-            yield from embedded.registering(pair, 20)
+            if "embedded" in parts:
+                yield from embedded.resolving(pair, 20, embedded.FEW)
+                yield from embedded.registering(pair, 20)
             if "many" in parts:
+                pair = embedded.prepare(folder / "many", ours, theirs, many)
                 _say(f"registering {many:,} versions")
                 embedded.fill(pair)
                 yield from embedded.moving_many(pair, 10, few)
                 yield from embedded.resolving(pair, 10, many)
-                yield from embedded.registering_many(pair, 5)
                 yield from embedded.listing(pair, 5)
                 yield from processes.resolving(folder, pair.our_lake, many, 10)
+                yield from embedded.registering_many(pair, 5)
     if "large" in parts:
         size = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
         yield from large.registering(folder / "large", size, 3)
@@ -85,12 +87,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="a folder to work in, which is kept")
     parser.add_argument("--write", action="store_true", help="put the table into tests/bench/README.md")
     arguments = parser.parse_args()
+    facts = report.machine(mlflow_env.wanted())
     figures = []
     with _folder(arguments.work) as folder:
         for figure in measure(arguments.only or list(PARTS), folder, arguments.many):
             figures.append(figure)
             _say(" | ".join(cell for cell in figure.cells if cell))
-    facts = report.machine(mlflow_env.wanted())
     print(f"\n{facts}\n\n{report.terminal(figures)}")
     if arguments.write:
         report.write(HERE / "README.md", figures, facts)

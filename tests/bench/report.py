@@ -70,7 +70,7 @@ def times(ratio: float) -> str:
 
 
 def machine(mlflow: str) -> str:
-    """One sentence on what it was measured with."""
+    """One sentence on what it is measured with, and on how busy that has been for five minutes."""
     model = "an unknown processor"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -83,7 +83,7 @@ def machine(mlflow: str) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {model}, {memory:.0f} GiB of memory, "
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, {packages}, MLflow {mlflow}."
+        f"SQLite {sqlite3.sqlite_version}, {packages}, MLflow {mlflow}; load before it began {os.getloadavg()[1]:.1f}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any
 
 from worker import serve, timed
@@ -23,8 +23,8 @@ def create(lake: str, storage_namespace: str | None = None) -> None:
     _open[lake] = headwater.create(lake, storage_namespace=storage_namespace)
 
 
-def register(lake: str, model: str, path: str, times: int, seed: int) -> list[float]:
-    """Register a file with 5 params, 5 metrics and 3 tags."""
+def register(lake: str, model: str, path: str, times: int, seed: int, code: str | None = None) -> list[float]:
+    """Register a file with 5 params, 5 metrics and 3 tags; its numbers follow from the seed."""
     reg = _registry(lake)
 
     def work(i: int) -> object:
@@ -34,6 +34,7 @@ def register(lake: str, model: str, path: str, times: int, seed: int) -> list[fl
             params={f"param_{k}": (seed + i) * k for k in range(5)},
             metrics={f"metric_{k}": (seed + i) / (k + 1) for k in range(5)},
             tags={"team": "ops", "colour": ("red", "green", "blue", "grey")[(seed + i) % 4], "round": seed + i},
+            code=code,
         )
 
     return timed(times, work)
@@ -64,32 +65,37 @@ def numbers(lake: str, model: str) -> list[int]:
 def list_all(lake: str, model: str, times: int) -> dict[str, Any]:
     """List every version of a model."""
     reg = _registry(lake)
-    return {"seconds": timed(times, lambda _: reg.versions(model)), "found": len(reg.versions(model))}
+    return _found(times, lambda: reg.versions(model))
 
 
-def filter_by_tag(lake: str, model: str, times: int) -> dict[str, Any]:
+def filter_by_tag(lake: str, model: str, key: str, value: str, times: int) -> dict[str, Any]:
+    """Find the versions of a model with a tag, in Python."""
+    reg = _registry(lake)
+    return _found(times, lambda: [version for version in reg.versions(model) if version.tags.get(key) == value])
+
+
+def query_by_tag(lake: str, model: str, key: str, value: str, times: int) -> dict[str, Any]:
     """Find the versions of a model with a tag, by SQL: what MLflow's ModelVersion has too, as Python dictionaries."""
     reg = _registry(lake)
     query = (
         "SELECT name, version, recorded_at, actor, description, stage, path, run_id, aliases, tags"
-        " FROM model_versions WHERE name = $model AND tags['colour'] = 'red' ORDER BY version DESC"
+        " FROM model_versions WHERE name = $model AND tags[$key] = $value ORDER BY version DESC"
     )
-
-    def work(_: int) -> int:
-        return len(reg.sql(query, {"model": model}).dicts())
-
-    return {"seconds": timed(times, work), "found": work(0)}
+    return _found(times, lambda: reg.sql(query, {"model": model, "key": key, "value": value}).dicts())
 
 
-def first_query(lake: str, model: str, times: int) -> list[float]:
-    """The same query, each time the first after a write."""
+def _found(times: int, work: Callable[[], list[Any]]) -> dict[str, Any]:
+    return {"seconds": timed(times, lambda _: work()), "found": len(work())}
+
+
+def after_a_write(lake: str, model: str, op: str, times: int, **arguments: str) -> list[float]:
+    """Time one of the above, each time the first after a write."""
     reg = _registry(lake)
+    operations = {"list_all": list_all, "query_by_tag": query_by_tag}
     took = []
     for i in range(times):
         reg.tag(model, {"touched": str(i)})
-        began = time.perf_counter()
-        filter_by_tag(lake, model, 0)
-        took.append(time.perf_counter() - began)
+        took += operations[op](lake=lake, model=model, times=1, **arguments)["seconds"]
     return took
 
 
@@ -100,6 +106,7 @@ def close(lake: str) -> None:
 
 if __name__ == "__main__":
     operations = (
-        create, register, move_alias, resolve, resolved, numbers, list_all, filter_by_tag, first_query, close
+        create, register, move_alias, resolve, resolved, numbers, list_all, filter_by_tag, query_by_tag, after_a_write,
+        close,
     )  # fmt: skip
     serve({each.__name__: each for each in operations})

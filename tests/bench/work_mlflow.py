@@ -79,7 +79,7 @@ def register_fluently(lake: str, model: str, path: str, times: int, seed: int) -
 
 
 def fill(lake: str, model: str, count: int) -> int:
-    """Make many versions by SQL: rows such as `register` wrote for version 1, since its own way would take an hour.
+    """Make many versions by SQL: rows as `register` writes them, with the number as seed; its own way takes an hour.
 
     The columns of MLflow 3.17's schema are named one by one, so that another one fails here.
     """
@@ -156,27 +156,14 @@ def list_all(lake: str, model: str, times: int) -> dict[str, Any]:
     return {"seconds": timed(times, lambda _: _search(lake, condition)), "found": len(_search(lake, condition))}
 
 
-def filter_by_tag(lake: str, model: str, times: int) -> dict[str, Any]:
+def filter_by_tag(lake: str, model: str, key: str, value: str, times: int) -> dict[str, Any]:
     """Find the versions of a model with a tag."""
-    condition = f"name='{model}' and tags.colour='red'"
+    condition = f"name='{model}' and tags.{key}='{value}'"
     return {"seconds": timed(times, lambda _: _search(lake, condition)), "found": len(_search(lake, condition))}
 
 
 if __name__ == "__main__":
-    serve(
-        {
-            each.__name__: each
-            for each in (
-                create,
-                create_model,
-                register,
-                register_fluently,
-                fill,
-                move_alias,
-                resolve,
-                resolved,
-                list_all,
-                filter_by_tag,
-            )
-        }
-    )
+    operations = (
+        create, create_model, register, register_fluently, fill, move_alias, resolve, resolved, list_all, filter_by_tag
+    )  # fmt: skip
+    serve({each.__name__: each for each in operations})

@@ -56,14 +56,15 @@ def verify(session: Session, references: tuple[str, ...]) -> None:
     if faults:
         worst = max(faults, key=lambda each: each.exit_status)
         if len(faults) > 1:
-            raise type(worst)(f"{len(faults)} of {count(len(found), 'version')} could not be verified", hint=worst.hint)
+            failed = f"{len(faults)} of {count(len(found), 'version')} could not be verified"
+            raise type(worst)(failed, hint="each is named above")
         raise worst
 
 
 def _line(reference: str, fault: str | None) -> str:
     if fault is None:
         return f"{paint('ok', '32')}     {clean(reference)}"
-    return f"{paint('fault', '1;31')}  {clean(reference)}"
+    return f"{paint('fault', '1;31')}  {clean(reference)}: {clean(fault.removeprefix(f'{reference}: '))}"
 
 
 def _chosen(registry: Registry, references: tuple[str, ...]) -> Iterator[tuple[str, bool]]:

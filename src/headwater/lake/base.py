@@ -188,7 +188,7 @@ class Lake(Protocol):
         anew after a lost race leaves no gap.
         """
 
-    def exclusive(self) -> AbstractContextManager[None]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake. A courtesy that saves lost races, not a guarantee."""
 
     def sweep(self, before: int) -> int:

@@ -142,7 +142,7 @@ class LakeFS:
             f"read branch {branch!r}",
             lambda sdk: str(sdk.branches.get_branch(self._name, branch)["commit_id"]),
             missing=f"there is no branch {branch!r}",
-            hint="`headwater branch` lists them",
+            hint="check its name",
         )
 
     def branches(self) -> dict[str, str]:
@@ -241,7 +241,7 @@ class LakeFS:
             f"read tag {name!r}",
             lambda sdk: str(sdk.tags.get_tag(self._name, name)["commit_id"]),
             missing=f"there is no branch or tag {name!r}",
-            hint="`headwater branch` lists the branches",
+            hint="check its name",
         )
 
     def _resolve(self, ref: str) -> str:

@@ -135,7 +135,7 @@ class LocalLake:
             return hidden.head
         rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", branch)
         if not rows:
-            raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
+            raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
         return str(rows[0][0])
 
     def _refs(self, kind: str) -> dict[str, str]:
@@ -208,7 +208,7 @@ class LocalLake:
             return self._hidden[ref].head
         rows = self._db.query("SELECT target FROM refs WHERE name = ?", ref)
         if not rows:
-            raise NotFoundError(f"there is no branch or tag {ref!r}", hint="`headwater branch` lists them")
+            raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])
 
     # -- history ------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class LocalLake:
         with self._db.writing() as connection:
             row = connection.execute("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", (branch,)).fetchone()
             if row is None:
-                raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
+                raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
             if row[0] != expected:
                 return False
             if origin is not None:
@@ -398,7 +398,7 @@ class LocalLake:
             connection.execute("INSERT INTO numbers VALUES (?, ?, ?)", (sequence, number, value))
         return int(number)
 
-    def exclusive(self) -> contextlib.AbstractContextManager[None]:
+    def exclusive(self) -> contextlib.AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake."""
         return queue(self.root / "lock", self._patience)
 

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import random
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if os.name == "posix":
-    import fcntl
-
 __all__ = ["queue"]
-
-_SHORTEST = 0.001
-_LONGEST = 0.02
 
 
 @contextmanager
-def queue(path: Path, patience: float) -> Iterator[None]:
+def queue(path: Path, patience: float) -> Iterator[bool]:
     """Hold the lock on `path` while the block runs, or go on without it after `patience` seconds.
 
     The file is opened anew each time, so threads of one process queue behind one another as processes do. The lock
-    dies with the process. Where the file cannot be opened or locked (read-only folder, no `flock`), the block runs
-    at once.
+    dies with the process, and the kernel hands it on nearly in the order of asking. Where the file cannot be opened or
+    locked (read-only folder, no `flock`), the block runs at once.
 
     Args:
         path: The lock file; made if missing, never deleted.
         patience: Seconds to wait before going on without the lock.
+
+    Yields:
+        Whether the lock is held.
     """
     descriptor = _open(path)
+    if descriptor is None:
+        yield False
+        return
+    turn = _Turn(descriptor)
     try:
-        if descriptor is not None:
-            _lock(descriptor, patience)
-        yield
+        yield turn.take(patience)
     finally:
-        if descriptor is not None:
-            os.close(descriptor)  # also unlocks
+        turn.end()
 
 
 def _open(path: Path) -> int | None:
@@ -47,20 +45,40 @@ def _open(path: Path) -> int | None:
     return None
 
 
-def _lock(descriptor: int, patience: float) -> None:
-    if os.name != "posix":
-        return
-    deadline = time.monotonic() + patience
-    pause = _SHORTEST
-    while True:
+class _Turn:
+    """One wait for the lock. Waiting blocks in the kernel, in a thread, for polling would serve the luckiest first."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._guard = threading.Lock()
+        self._came = threading.Event()
+        self._waiting = False
+        self._over = False
+
+    def take(self, patience: float) -> bool:
+        """Return whether the lock was had in time."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, random.uniform(_SHORTEST, pause)))
-            pause = min(_LONGEST, pause * 1.5)
+            self._waiting = True
+            threading.Thread(target=self._wait, daemon=True, name="headwater-queue").start()
+            return self._came.wait(patience)
         except OSError:
-            return
+            return False
+
+    def _wait(self) -> None:
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._guard:
+            self._waiting = False
+            self._came.set()
+            if self._over:  # nobody waits any more: pass it on
+                os.close(self._descriptor)
+
+    def end(self) -> None:
+        """Let go of the lock, now or as soon as it comes."""
+        with self._guard:
+            self._over = True
+            if not self._waiting:
+                os.close(self._descriptor)

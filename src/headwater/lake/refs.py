@@ -76,7 +76,9 @@ def _base(lake: Lake, name: str) -> tuple[str, str | None]:
             return commits[0], None
         if commits:
             raise InvalidInputError(f"{name!r} is short for several commits", hint="give more digits")
-    raise NotFoundError(f"there is no branch, tag or commit {name!r}", hint="`headwater log` lists commits")
+    short = re.fullmatch(r"[0-9a-f]{4,7}", name)
+    hint = "a commit's ID needs 8 digits or more" if short else "`headwater log` lists commits"
+    raise NotFoundError(f"there is no branch, tag or commit {name!r}", hint=hint)
 
 
 def _back(lake: Lake, commit: str, steps: int, text: str) -> str:
