@@ -324,8 +324,8 @@ def test_an_altered_artifact_is_status_5(tmp_path: Path, monkeypatch: pytest.Mon
         stream.write(b"altered")
     found = cli("verify", status=5)
     first, second = found.stdout.splitlines()
-        assert first.startswith("fault  m/2: ")
-        assert second == "ok     m/1"
+    assert first.startswith("fault  m/2: ")
+    assert second == "ok     m/1"
     assert found.stderr.startswith("error: ")
     assert json.loads(cli("verify", "--json", status=5).stderr)["error"]["type"] == "IntegrityError"
     assert cli.error("pull", "m/2", "out", status=5)[0] == "IntegrityError"
