@@ -291,3 +291,63 @@ def test_hidden_branches_never_outlive_a_transaction(registry: Registry) -> None
         assert lake.sweep(now_micros() + 1_000_000) == 1
         with pytest.raises(NotFoundError):
             lake.head(left)
+
+
+def test_a_fold_with_a_damaged_page_is_deleted_and_made_anew(folder: Path) -> None:
+    with headwater.open(str(folder)) as registry:
+        for number in range(60):
+            registry.tag("m/1", {f"k{number}": "x" * 200})
+    (fold,) = (folder / "cache" / "state").glob("branch-*.db")
+    body = bytearray(fold.read_bytes())
+    body[4096 * 4 :] = b"\xff" * (len(body) - 4096 * 4)
+    fold.write_bytes(body)
+    for leftover in fold.parent.glob("*.db-*"):
+        leftover.unlink()
+    for _ in range(3):
+        try:
+            with headwater.open(str(folder)) as registry:
+                assert len(registry.get("m/1").tags) == 60
+                assert registry.resolve("m@champion").version == 1
+            break
+        except LakeError:
+            continue
+    else:
+        pytest.fail("the fold was never made anew")
+
+
+def test_closing_while_other_threads_work_is_an_error_at_worst(folder: Path) -> None:
+    code = (
+        "import sys, threading, time, headwater\n"
+        "registry = headwater.open(sys.argv[1])\n"
+        "def work():\n"
+        "    try:\n"
+        "        while True:\n"
+        "            registry.versions('m'); registry.set_alias('m', 'a' + threading.current_thread().name[-1], 1)\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__)\n"
+        "for _ in range(3):\n    threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.5); registry.close(); time.sleep(0.5); print('alive')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "alive"
+
+
+def test_threads_that_end_leave_no_connections(folder: Path) -> None:
+    import gc
+    import sqlite3
+    import threading
+
+    def connections() -> int:
+        gc.collect()
+        return sum(isinstance(each, sqlite3.Connection) for each in gc.get_objects())
+
+    with headwater.open(str(folder)) as registry:
+        registry.versions("m")
+        before = connections()
+        threads = [threading.Thread(target=registry.versions, args=("m",)) for _ in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert connections() <= before

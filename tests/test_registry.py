@@ -434,3 +434,82 @@ def test_a_cold_process_gets_the_same_answers_and_leaves_a_fold(
             cold.get(missing)
         for left in state.iterdir():
             left.unlink()
+
+
+def test_pull_never_writes_through_a_link_and_changes_nothing_where_it_fails(
+    registry: Registry, tmp_path: Path
+) -> None:
+    artifact = tmp_path / "artifact"
+    (artifact / "sub").mkdir(parents=True)
+    (artifact / "a.txt").write_text("a")
+    (artifact / "sub" / "x").write_text("x")
+    registry.register("m", artifact)
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "x").write_text("precious")
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    (dest / "sub").symlink_to(victim)
+    with pytest.raises(AlreadyExistsError, match="sub"):
+        registry.pull("m/1", dest)
+    assert [path.name for path in dest.iterdir()] == ["sub"]
+    registry.pull("m/1", dest, force=True)
+    assert (victim / "x").read_text() == "precious"
+    assert contents(dest) == contents(artifact)
+    for obstacle in ("file", "folder"):
+        other = tmp_path / obstacle
+        other.mkdir()
+        if obstacle == "file":
+            (other / "sub").write_text("mine")
+        else:
+            (other / "a.txt").mkdir()
+            (other / "a.txt" / "mine").write_text("mine")
+        before = contents(other)
+        with pytest.raises(AlreadyExistsError):
+            registry.pull("m/1", other)
+        assert contents(other) == before
+    assert registry.pull("m/1", ".") == Path.cwd()
+    assert contents(Path.cwd()) == contents(artifact)
+    registry.pull("m/1", ".")
+    assert contents(Path.cwd()) == contents(artifact)
+
+
+def test_alias_at_knows_names_and_deletions_of_its_time(registry: Registry, model: Path) -> None:
+    registry.register("m", model / "empty")
+    registry.set_alias("m", "champion", 1)
+    then = registry.log(limit=1)[0].recorded_at
+    registry.rename("m", "n")
+    after = registry.log(limit=1)[0].recorded_at
+    registry.delete_alias("n", "champion")
+    registry.delete("n")
+    query = "SELECT version FROM alias_at($name, 'champion', $time)"
+    for moment, name, rows in [(then, "m", [(1,)]), (then, "n", []), (after, "m", []), (after, "n", [(1,)])]:
+        assert registry.sql(query, {"name": name, "time": moment}).fetchall() == rows
+        past = registry.at(f"main@{{{moment.isoformat()}}}")
+        if rows:
+            assert past.resolve(f"{name}@champion").version == 1
+        else:
+            with pytest.raises(NotFoundError):
+                past.resolve(f"{name}@champion")
+
+
+def test_an_init_that_died_before_its_marker_is_taken_up(tmp_path: Path, model: Path) -> None:
+    from headwater.lake.local import LocalLake
+
+    LocalLake.create(tmp_path / "half").close()
+    with pytest.raises(LakeError, match="not a Headwater registry"):
+        headwater.open(str(tmp_path / "half"))
+    with headwater.create(str(tmp_path / "half")) as registry:
+        assert registry.register("m", model / "empty").version == 1
+    with pytest.raises(AlreadyExistsError):
+        headwater.create(str(tmp_path / "half"))
+
+
+def test_sql_goes_on_when_the_cache_is_deleted(registry: Registry, model: Path) -> None:
+    import shutil
+
+    registry.register("m", model / "empty", metrics={"auc": 0.5})
+    count = "SELECT count(*) FROM lake.metrics"
+    assert registry.sql(count).fetchall() == [(1,)]
+    shutil.rmtree(registry._context.lake.cache)
+    assert registry.sql(count).fetchall() == [(1,)]

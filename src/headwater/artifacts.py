@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from headwater.errors import AlreadyExistsError, IntegrityError, InvalidInputError, NotFoundError
@@ -21,6 +21,7 @@ from headwater.transaction import Upload
 __all__ = [
     "LocalFile",
     "Wanted",
+    "check_destination",
     "check_in_lake",
     "check_outside",
     "digest_of",
@@ -33,6 +34,9 @@ __all__ = [
 _PICKLES = (".pkl", ".pickle", ".joblib", ".dill")
 _FLAVORS = {".onnx": "onnx", ".pt": "pytorch", ".pth": "pytorch", ".safetensors": "safetensors", ".cbm": "catboost"}
 _FLAVORS |= dict.fromkeys(_PICKLES, "pickle") | {".keras": "keras", ".h5": "keras", ".gguf": "gguf", ".ubj": "xgboost"}
+
+
+_LONGEST_NAME = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,17 @@ def check_outside(lake: Lake, path: str | os.PathLike[str]) -> None:
         raise InvalidInputError(f"{shown(os.fspath(path))} holds the lake itself", hint="name the folder of the model")
 
 
+def check_destination(lake: Lake, dest: str | os.PathLike[str]) -> None:
+    """Refuse a destination inside an embedded lake.
+
+    Raises:
+        InvalidInputError: It is one.
+    """
+    root = os.path.realpath(lake.url)
+    if os.path.isdir(root) and os.path.commonpath([root, os.path.realpath(dest)]) == root:
+        raise InvalidInputError(f"{shown(os.fspath(dest))} lies in the lake itself", hint="choose another destination")
+
+
 # -- into the lake ----------------------------------------------------------------------------------------------------
 def scan(path: str | os.PathLike[str]) -> tuple[list[LocalFile], bool]:
     """Return the files of a file or folder, in order of name, and whether it is a single file.
@@ -119,8 +134,13 @@ def _scan(folder: Path, prefix: str) -> Iterator[LocalFile]:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise InvalidInputError(f"{shown(str(folder))} can't be read: {error.strerror}") from error
+    if len(prefix) > _LONGEST_NAME:
+        raise InvalidInputError(f"the name {shown(prefix)} can't be kept", hint="make its folders less deep")
     for each in entries:
-        found = each.stat(follow_symlinks=False)
+        try:
+            found = each.stat(follow_symlinks=False)
+        except OSError as error:
+            raise InvalidInputError(f"{shown(prefix + each.name)} can't be read: {error.strerror}") from error
         if stat.S_ISDIR(found.st_mode):
             yield from _scan(Path(each.path), f"{prefix}{each.name}/")
         elif stat.S_ISREG(found.st_mode):
@@ -136,7 +156,7 @@ def _kind(mode: int) -> str:
 
 
 def _local(name: str, path: Path, found: os.stat_result) -> LocalFile:
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name) or len(name) > 1024:
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name) or len(name) > _LONGEST_NAME:
         raise InvalidInputError(f"the name {shown(name)} can't be kept", hint="rename the file")
     return LocalFile(name, path, _identity(found))
 
@@ -159,7 +179,10 @@ def upload(files: Iterable[LocalFile], folder: str, put: Upload) -> list[Artifac
             raise InvalidInputError(f"{shown(file.name)} can't be read: {error.strerror}") from error
         with os.fdopen(handle, "rb", buffering=0) as stream:
             before = _identity(os.fstat(handle))
-            info = put(folder + file.name, stream)
+            try:
+                info = put(folder + file.name, stream)
+            except OSError as error:
+                raise InvalidInputError(f"{shown(file.name)} can't be read: {error.strerror}") from error
             after = _identity(os.fstat(handle))
         if not before == after == file.identity or info.size != file.size or info.sha256 is None:
             raise InvalidInputError(
@@ -246,9 +269,11 @@ def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, known: K
     place = Path(os.path.realpath(dest))
     if place.exists() and not place.is_dir():
         raise AlreadyExistsError(f"{shown(str(dest))} is not a folder", hint="choose another destination")
+    fresh = not place.exists()
     with disk_errors(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.parent / f".{place.name}-{new_id()}"
+        # A folder that is there may be a mount point, or somebody's current one: it is filled, never exchanged.
+        beside = place.parent / f".{place.name}-{new_id()}" if fresh else place / f".headwater-{new_id()}"
         beside.mkdir()
     try:
         for file in wanted.files:
@@ -258,7 +283,10 @@ def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, known: K
                 with open(target, "wb") as out:
                     copy(wanted, file, out)
         with disk_errors(place):
-            _move(beside, place, {file.path for file in wanted.files}, force=force, known=known)
+            if fresh:
+                beside.rename(place)
+            else:
+                _move(beside, place, {file.path for file in wanted.files}, force=force, known=known)
     finally:
         _remove(beside)
     return place
@@ -277,45 +305,36 @@ def _safe(name: str) -> str:
 
 
 def _move(beside: Path, place: Path, names: set[str], *, force: bool, known: Known) -> None:
-    if not place.exists() or not any(place.iterdir()):
-        # Renaming over an empty folder is atomic too.
-        beside.rename(place)
-        return
+    """Move checked files into a folder that is there; whatever stands in the way is found before anything moves."""
     manifests = list(known())
     possible = names.union(*manifests)
     found: dict[str, str | None] = {}
     for path in place.rglob("*"):
-        if path.is_symlink() or not path.is_dir():
-            name = path.relative_to(place).as_posix()
-            plain = name in possible and path.is_file() and not path.is_symlink()
-            found[name] = _sha256(path) if plain else None
+        if path.is_relative_to(beside) or (path.is_dir() and not path.is_symlink()):
+            continue
+        name = path.relative_to(place).as_posix()
+        found[name] = _sha256(path) if name in possible and path.is_file() and not path.is_symlink() else None
     replaceable = {(path, digest) for files in manifests for path, digest in files.items()}
     pulled = [files for files in manifests if all(found.get(path) == digest for path, digest in files.items())]
     old = {path for files in pulled for path in files}
-    strangers = found.keys() - old
-    blocked = sorted(name for name in strangers & names if (name, found[name]) not in replaceable)
-    if blocked and not force:
+    folders = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents} - {"."}
+    blocked = {name for name in names & found.keys() if name not in old and (name, found[name]) not in replaceable}
+    blocked |= (folders & found.keys()) - old
+    inside = {name for name in found if name not in old and any(p.as_posix() in names for p in Path(name).parents)}
+    if inside or (blocked and not force):
         raise AlreadyExistsError(
-            f"{shown(blocked[0])} is in {shown(place.name)} already and isn't ours to replace",
-            hint="choose another destination, or use --force",
+            f"{shown(min(inside or blocked))} is in {shown(place.name)} already and isn't ours to replace",
+            hint="choose another destination" if inside else "choose another destination, or use --force",
         )
-    if not strangers:
-        # Nothing but an earlier pull: exchange the whole folder.
-        aside = place.parent / f".{place.name}-{new_id()}"
-        place.rename(aside)
-        try:
-            beside.rename(place)
-        except BaseException:
-            aside.rename(place)
-            raise
-        _remove(aside)
-        return
+    for name in (old - names) | (blocked & folders):
+        (place / name).unlink()
+    for name in sorted((parent.as_posix() for each in old for parent in PurePosixPath(each).parents), reverse=True):
+        if name != "." and not any((place / name).iterdir()):
+            (place / name).rmdir()
     for name in sorted(names):
         target = place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (beside / name).replace(target)
-    for name in old - names:
-        (place / name).unlink()
 
 
 def _remove(folder: Path) -> None:

@@ -362,6 +362,7 @@ class Datasets:
         """Write a version's files into a folder, every digest checked. See `Registry.pull_dataset`."""
         with self._context.reading() as fold:
             stored = _Stored.of(fold, _row_of(fold, reference))
+        artifacts.check_destination(self._context.lake, dest)
 
         def known() -> builtins.list[dict[str, str]]:
             with self._context.reading() as fold:

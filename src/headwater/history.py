@@ -9,7 +9,7 @@ from headwater.errors import InvalidInputError
 from headwater.ids import from_micros
 from headwater.lookup import model_id_of, version_row
 from headwater.model import LogEntry
-from headwater.names import parse_dataset, parse_model
+from headwater.names import check_limit, parse_dataset, parse_model
 from headwater.state import Fold
 
 __all__ = ["History"]
@@ -29,6 +29,7 @@ class History:
         Raises:
             NotFoundError: There is no such model, version or alias.
         """
+        check_limit(limit)
         with self._context.reading() as fold:
             condition, parameters = _about(fold, reference)
             rows = fold.rows(

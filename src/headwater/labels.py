@@ -36,6 +36,7 @@ class Labels:
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
         """Point an alias at a version; where it points there already, only a new reason is written."""
         check_alias(alias)
+        _check_reason(reason)
         ref = ModelRef(_bare(name), version=version)
 
         def work(tx: Transaction) -> None:
@@ -58,7 +59,9 @@ class Labels:
         Raises:
             NotFoundError: The model has no such alias.
         """
+        check_alias(alias)
         bare = _bare(name)
+        _check_reason(reason)
 
         def work(tx: Transaction) -> None:
             model_id = model_id_of(tx.fold, bare)
@@ -140,6 +143,7 @@ class Labels:
             ConflictError: An alias points there.
         """
         ref = parse_model(reference)
+        _check_reason(reason)
 
         def work(tx: Transaction) -> None:
             if ref.version is None and ref.alias is None:
@@ -197,6 +201,11 @@ _POINTING = "SELECT key FROM events WHERE standing AND subject = ? AND kind = 'a
 
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and len(check_text(reason, "reason")) > 10_000:
+        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
 
 
 def _bare(name: str) -> str:

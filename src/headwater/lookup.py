@@ -59,7 +59,10 @@ def _nearest(fold: Fold, name: str) -> str:
     renamed = fold.one("SELECT subject FROM events WHERE NOT standing AND kind = 'name' AND value = ?", name)
     if renamed is not None and (now := name_of(fold, renamed[0])) != name:
         return f"it is called {now} now"
-    names = [value for (value,) in fold.rows("SELECT value FROM events WHERE standing AND kind = 'name' LIMIT 2000")]
+    rows = fold.rows("SELECT subject, value FROM events WHERE standing AND kind = 'name' LIMIT 2000")
+    if any(value == name and is_hidden(fold, subject) for subject, value in rows):
+        return f"it was deleted; `headwater delete {quote(name)} --undo` brings it back"
+    names = [value for subject, value in rows if not is_hidden(fold, subject)]
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else "`headwater models` lists them"
 

@@ -15,6 +15,7 @@ __all__ = [
     "check_alias",
     "check_branch",
     "check_key",
+    "check_limit",
     "check_name",
     "check_text",
     "parse_dataset",
@@ -152,6 +153,16 @@ def check_text(text: str, what: str) -> str:
     if "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise InvalidInputError(f"the {what} is not text that can be stored: {shown(text)}")
     return text
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse a limit that is no count.
+
+    Raises:
+        InvalidInputError: It is negative.
+    """
+    if limit is not None and limit < 0:
+        raise InvalidInputError(f"not a limit: {limit}", hint="give a whole number from 0")
 
 
 def _hidden_characters(text: str) -> bool:

@@ -6,7 +6,7 @@ import json
 
 from headwater import config
 from headwater.context import Context
-from headwater.errors import IntegrityError, LakeError, NotFoundError
+from headwater.errors import AlreadyExistsError, IntegrityError, LakeError, NotFoundError
 from headwater.ids import new_id
 from headwater.lake import connect as lakes
 from headwater.lake import refs
@@ -71,7 +71,14 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
         LakeError: It can't be made.
     """
     settings = config.load(lake=url, actor=actor)
-    lake = lakes.create(url, storage_namespace=storage_namespace)
+    try:
+        lake = lakes.create(url, storage_namespace=storage_namespace)
+    except AlreadyExistsError:
+        # An `init` that died between the lake and its marker is taken up where it ended.
+        lake = lakes.connect(url)
+        if _marker(lake) is not None:
+            lake.close()
+            raise
     try:
         folds = Folds(lake)
         context = Context(
@@ -102,7 +109,12 @@ def _marker(lake: Lake, ref: str | None = None) -> bytes | None:
     try:
         return lake.read(lake.default_branch if ref is None else ref, MARKER)
     except NotFoundError:
-        return None
+        pass
+    try:
+        lake.get_commit(lake.head(lake.default_branch))
+    except NotFoundError as error:
+        raise IntegrityError(f"{lake.url} is damaged: {error.message}", hint="restore it from a copy") from error
+    return None
 
 
 def _check_marker(lake: Lake) -> None:

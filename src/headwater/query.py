@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import importlib.resources
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,10 @@ _HELD_ROWS = 200_000
 """Tables of up to so many rows are held in memory for a session; larger ones are scanned where they lie."""
 
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
+
+
+_inherited: list[Session] = []
+"""Sessions of a parent process, kept so that nothing of theirs is closed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class Session:
         import duckdb
 
         self.commit = fold.commit
+        self._pid = os.getpid()
         self._guard = threading.Lock()
         spill = lake.cache / "spill"
         with contextlib.suppress(OSError):
@@ -156,6 +162,7 @@ class Session:
                 self._connection.execute(text)
             except duckdb.Error as error:
                 raise LakeError(f"sql/{name} can't be loaded: {_first_line(error)}") from error
+        self._files = allowed
         self._connection.execute(f"SET allowed_paths = [{', '.join(_literal(path) for path in allowed)}]")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
@@ -266,13 +273,24 @@ class Session:
             kinds = [statement.type for statement in statements]
             if kinds == [duckdb.StatementType.EXPLAIN] and (explained := _EXPLAIN.match(query)):
                 kinds = [each.type for each in self._connection.extract_statements(query[explained.end() :])]
-        except duckdb.Error as error:
+        except (duckdb.Error, ValueError) as error:
             raise InvalidInputError(
                 f"the query can't be read: {_first_line(error)}", hint=_second_line(error) or "write one SELECT"
             ) from error
         if kinds != [duckdb.StatementType.SELECT]:
             what = "nothing" if not kinds else f"{len(kinds)} statements" if len(kinds) > 1 else kinds[0].name
             raise InvalidInputError(f"a query is one statement that reads, and this is {what}", hint="write one SELECT")
+
+    def is_ours(self) -> bool:
+        """Return whether this process made the session: after a fork its connection must not be touched."""
+        if self._pid != os.getpid():
+            _inherited.append(self)
+            return False
+        return True
+
+    def serves(self, commit: str) -> bool:
+        """Return whether the session answers for a commit: it is of this process, and its files are still there."""
+        return self.commit == commit and self.is_ours() and all(path.exists() for path in self._files)
 
     def close(self) -> None:
         """Close the connection."""

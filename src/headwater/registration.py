@@ -49,8 +49,8 @@ class Registration:
         description: str | None = None,
         code: str | os.PathLike[str] | None = None,
         base: str | None = None,
-    ) -> str:
-        """Register a version and return its reference, such as `flight-delay/7`. See `Registry.register`."""
+    ) -> tuple[str, str]:
+        """Register a version; return its model's name and its version_id. See `Registry.register`."""
         ref = parse_model(name)
         if ref.version is not None or ref.alias is not None:
             raise InvalidInputError(f"{ref} names a version", hint=f"register under {quote(ref.name)}")
@@ -99,7 +99,7 @@ class Registration:
                 },
             )
 
-        return self._context.write("register", work, uploads).result
+        return self._context.write("register", work, uploads).result, version_id
 
     def _check_new_name(self, name: str) -> None:
         """Refuse a malformed name before anything is uploaded; a model that an import brought keeps the name it has."""
@@ -127,6 +127,7 @@ class Registration:
         model_id = ensure_model(tx, name)
         newest = fold.one("SELECT max(version) FROM versions WHERE model_id = ?", model_id)[0] or 0
         number = tx.cut(f"version/{model_id}", after=newest)
+        tx.fence(model_id)
         tx.subject = f"{quote(name)}/{number}"
         tx.message = f"register {quote(name)}/{number}"
         tx.append(
@@ -159,7 +160,7 @@ class Registration:
             edges.append((f"code:{state.repository}@{state.commit}", "built"))
         for upstream, relation in edges:
             tx.append("lineage", source=upstream, relation=relation, target=f"model:{version_id}")
-        return f"{quote(name)}/{number}"
+        return name
 
     def _keep_code(self, tx: Transaction, state: source.Code | None) -> dict[str, Any] | None:
         if state is None:
@@ -206,6 +207,8 @@ class _Values:
         self.params = params
         self.tags = tags
         self.description = description
+        if any(not part for _, part, _ in slices):
+            raise InvalidInputError("a slice names no column", hint="a value over all rows is a metric")
         seen = {(key, part) for key, part, _ in slices}
         if len(seen) < len(slices):
             raise InvalidInputError("one metric is given twice for one slice", hint="give each slice once")
@@ -233,9 +236,12 @@ def _upload(found: list[artifacts.LocalFile], folder: str, files: list[ArtifactF
 
 
 def _number(key: str, value: object) -> float:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
-        raise InvalidInputError(f"metric {key!r} is not a number: {value!r}", hint="give a float")
-    return float(value)
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"metric {key!r} is not a number: {shown(repr(value))}", hint="give a float") from None
 
 
 def _texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:

@@ -78,9 +78,9 @@ class Registry:
 
     def close(self) -> None:
         """Let go of connections and files, unless another registry lent them (`branch` and `at` do)."""
-        if self._session is not None:
+        if self._session is not None and self._session.is_ours():
             self._session.close()
-            self._session = None
+        self._session = None
         if self._owner:
             self._context.writer.close()
             self._context.folds.close()
@@ -185,7 +185,7 @@ class Registry:
             NotFoundError: There is no such path, dataset or base.
             LakeError: The lake can't be reached or written.
         """
-        reference = self._registration.register(
+        name, version_id = self._registration.register(
             name,
             path,
             external=external,
@@ -198,7 +198,7 @@ class Registry:
             code=code,
             base=base,
         )
-        return self._versions.get(reference, self)
+        return self._versions.registered(name, version_id, self)
 
     def models(self) -> list[Model]:
         """Return the models that are not deleted, by name."""
@@ -454,7 +454,7 @@ class Registry:
         from headwater.query import Session
 
         with self._context.reading() as fold:
-            if self._session is None or self._session.commit != fold.commit:
+            if self._session is None or not self._session.serves(fold.commit):
                 self._session = Session(self._context.lake, fold)
             session = self._session
         return session.sql(query, parameters, timeout=timeout)

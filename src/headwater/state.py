@@ -10,14 +10,14 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from headwater import tables
 from headwater.deltalog import DataFile, TableFiles
-from headwater.errors import ConflictError, LakeError
+from headwater.errors import ConflictError, InvalidInputError, LakeError
 from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, wipe
 from headwater.lake.base import Commit, Lake
 from headwater.schema import TABLES
@@ -25,6 +25,8 @@ from headwater.schema import TABLES
 __all__ = ["Fold", "Folds"]
 
 _KEPT_COMMITS = 8
+_OVERTAKEN = 5
+"""How often a reader that is overtaken reads the head again before it folds what it has read."""
 
 
 class Fold:
@@ -34,17 +36,31 @@ class Fold:
         commit: The commit that it describes.
     """
 
-    def __init__(self, connection: sqlite3.Connection, commit: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, commit: str, damaged: Callable[[], None] | None = None) -> None:
         self._connection = connection
+        self._damaged = damaged
         self.commit = commit
 
     def rows(self, sql: str, *parameters: object) -> list[Any]:
-        """Return all rows of a query over the tables of this module's schema."""
-        return self._connection.execute(sql, parameters).fetchall()
+        """Return all rows of a query over the tables of `headwater.fold`'s schema.
+
+        Raises:
+            LakeError: The fold is damaged; it is deleted, and made anew when it is asked for again.
+            InvalidInputError: A number is larger than any that is kept.
+        """
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except OverflowError:
+            raise InvalidInputError("a number is too large") from None
+        except sqlite3.DatabaseError as error:
+            if self._damaged is None:
+                raise
+            self._damaged()
+            raise LakeError(f"the lake's cache was damaged and is deleted: {error}", hint="try again") from error
 
     def one(self, sql: str, *parameters: object) -> Any:
-        """Return the first row of a query, or None."""
-        return self._connection.execute(sql, parameters).fetchone()
+        """Return the first row of a query, or None. Raises as `rows` does."""
+        return next(iter(self.rows(sql, *parameters)), None)
 
     def table(self, name: str) -> TableFiles:
         """Return what a table consists of; with version -1 where it is not there yet."""
@@ -95,8 +111,6 @@ class Folds:
         self._lake = lake
         self._folder = lake.cache / "state"
         self._local = threading.local()
-        self._all: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
         self._damaged: set[str] = set()
         self._hurried = False
         self._known: dict[str, set[str]] = {}
@@ -110,13 +124,13 @@ class Folds:
             NotFoundError: There is no such branch.
             IntegrityError: The tables at the head are damaged.
         """
-        for _ in range(100):
+        for attempt in range(100):
             head = self._lake.head(branch)
             with self._reading(_branch_file(branch), head) as fold:
                 if fold is not None:
                     yield fold
                     return
-            self._update(_branch_file(branch), head)
+            self._update(_branch_file(branch), head, patient=attempt < _OVERTAKEN)
         raise LakeError(f"branch {branch!r} moves faster than it can be read", hint="try again")
 
     @contextlib.contextmanager
@@ -160,10 +174,12 @@ class Folds:
             self._drop(name)
             row, nested, connection = None, True, None
         try:
-            yield Fold(connection, commit) if connection and row is not None and row[0] == commit else None
+            here = connection is not None and row is not None and row[0] == commit
+            yield Fold(connection, commit, lambda: self._drop(name)) if connection is not None and here else None
         finally:
             if connection and not nested:
-                connection.execute("COMMIT")
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("COMMIT")
 
     @property
     def _held(self) -> dict[str, sqlite3.Connection]:
@@ -191,8 +207,6 @@ class Folds:
         connection = sqlite3.connect(
             where, isolation_level=None, check_same_thread=False, timeout=20, cached_statements=256
         )
-        with self._guard:
-            self._all.append(connection)
         has_tables = "SELECT 1 FROM sqlite_master WHERE name = 'info'"
         if not connection.execute(has_tables).fetchone():
             connection.execute("BEGIN IMMEDIATE")
@@ -232,12 +246,10 @@ class Folds:
         return self._known.setdefault(branch, set())
 
     def close(self) -> None:
-        """Close the connections of every thread."""
-        with self._guard:
-            for connection in self._all:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
-            self._all.clear()
+        """Close this thread's connections, and let go of the others', which close when their users are done."""
+        for connection in self._held.values():
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
         self._local = threading.local()
 
     # -- bringing forward ---------------------------------------------------------------------------------------
@@ -283,10 +295,10 @@ class Folds:
                 connection.execute("ROLLBACK")
             raise
 
-    def _update(self, name: str, commit: str) -> None:
+    def _update(self, name: str, commit: str, *, patient: bool = False) -> None:
         """Make a file describe a commit, from what it describes now or from nothing."""
         try:
-            self._catch_up(name, commit)
+            self._catch_up(name, commit, patient=patient)
         except (sqlite3.DatabaseError, OSError) as error:
             if "locked" in str(error):
                 raise LakeError(f"{self._folder / name} is locked", hint="try again") from error
@@ -305,11 +317,14 @@ class Folds:
         self._held[name] = self._open(":memory:")
         self._catch_up(name, commit)
 
-    def _catch_up(self, name: str, commit: str) -> None:
+    def _catch_up(self, name: str, commit: str, *, patient: bool = False) -> None:
         with self._writing(name) as connection:
             if self._adopt(connection, name, commit):
                 return
             known = _commit_of(connection)
+            if patient and known != commit and _has_commit(connection, commit):
+                # Another process has brought the fold further than the head that was read: read the head again.
+                return
             new = self._new_commits(connection, commit, known) if known is not None else None
             if known is None or new is None:
                 wipe(connection)

@@ -195,7 +195,7 @@ class Append:
         self._log("WRITE", add=[self._write(arrow, tier)])
         self._compact()
         # At most one checkpoint in one transaction, at its last version: that one is enough for readers.
-        if self.files.version // CHECKPOINT_EVERY > before.version // CHECKPOINT_EVERY and before.version >= 0:
+        if self.files.version - max(self.files.checkpoint, 0) >= CHECKPOINT_EVERY:
             self._checkpoint()
 
     def _write(self, arrow: pa.Table, tier: int) -> DataFile:
@@ -274,7 +274,13 @@ class Append:
             log.mkdir()
             for path, body in bodies.items():
                 (log / path.removeprefix(prefix)).write_bytes(body)
-            DeltaTable(scratch).create_checkpoint()
+            try:
+                DeltaTable(scratch).create_checkpoint()
+            except BaseException as error:
+                # After a fork deltalake panics. A checkpoint only saves readers time; the next append tries again.
+                if type(error).__name__ != "PanicException":
+                    raise
+                return
             for made in log.iterdir():
                 if made.name == "_last_checkpoint" or ("checkpoint" in made.name and prefix + made.name not in bodies):
                     self.puts[prefix + made.name] = made.read_bytes()

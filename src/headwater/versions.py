@@ -29,7 +29,7 @@ from headwater.lookup import (
     version_row,
 )
 from headwater.model import ArtifactFile, Metric, Model, ModelVersion
-from headwater.names import parse_model, quote
+from headwater.names import check_limit, parse_model, quote
 from headwater.state import Fold
 
 __all__ = ["Versions"]
@@ -70,6 +70,7 @@ class Versions:
         self, name: str, owner: Any = None, *, tags: Mapping[str, str], limit: int | None = None
     ) -> builtins.list[ModelVersion]:
         """Return a model's versions that are not deleted, newest first."""
+        check_limit(limit)
         ref = parse_model(name)
         if ref.version is not None or ref.alias is not None:
             raise InvalidInputError(f"{ref} is one version", hint=f"name the model: {quote(ref.name)}")
@@ -175,6 +176,12 @@ class Versions:
         rows = tables.rows(arrow.filter(pc.equal(arrow.column("target"), f"model:{version_id}")))
         return sorted({named[row["source"]] for row in rows if row["relation"] == "trained" and row["source"] in named})
 
+    def registered(self, name: str, version_id: str, owner: Any = None) -> ModelVersion:
+        """Return a version that has just landed, whatever others did to it or to its model since."""
+        with self._context.reading() as fold:
+            row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", version_id)
+            return labelled(build_version(row, name, owner), labels_of(fold, row[1], version_id))
+
     # -- fetching -----------------------------------------------------------------------------------------------
     def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
         """Write a version's files into a folder. See `Registry.pull`."""
@@ -185,6 +192,7 @@ class Versions:
             files = files_of(fold, row[0])
             model_id = row[1]
         data = json.loads(row[4])
+        artifacts.check_destination(self._context.lake, dest)
 
         def known() -> builtins.list[dict[str, str]]:
             with self._context.reading() as fold:

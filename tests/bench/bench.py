@@ -57,18 +57,18 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
             Worker(sys.executable, "work_headwater.py", folder / "ours") as ours,
             Worker(mlflow, "work_mlflow.py", folder / "theirs") as theirs,
         ):
-            pair = embedded.prepare(folder / "few", ours, theirs, many)
-            figures, few = embedded.moving_few(pair, 20)
-            yield from figures
+            few = embedded.prepare(folder / "few", ours, theirs, embedded.FEW)
             if "embedded" in parts:
-                yield from embedded.resolving(pair, 20, embedded.FEW)
-                yield from embedded.registering(pair, 20)
+                yield from embedded.moving(few, 20)
+                yield from embedded.resolving(few, 20)
+                yield from embedded.registering(few, 20)
             if "many" in parts:
                 pair = embedded.prepare(folder / "many", ours, theirs, many)
                 _say(f"registering {many:,} versions")
                 embedded.fill(pair)
-                yield from embedded.moving_many(pair, 10, few)
-                yield from embedded.resolving(pair, 10, many)
+                few = embedded.prepare(folder / "again", ours, theirs, embedded.FEW)
+                yield from embedded.moving_many(few, pair, 20)
+                yield from embedded.resolving(pair, 10)
                 yield from embedded.listing(pair, 5)
                 yield from processes.resolving(folder, pair.our_lake, many, 10)
                 yield from embedded.registering_many(pair, 5)

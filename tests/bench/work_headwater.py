@@ -88,14 +88,14 @@ def _found(times: int, work: Callable[[], list[Any]]) -> dict[str, Any]:
     return {"seconds": timed(times, lambda _: work()), "found": len(work())}
 
 
-def after_a_write(lake: str, model: str, op: str, times: int, **arguments: str) -> list[float]:
+def after_a_write(lake: str, model: str, what: str, times: int, **arguments: str) -> list[float]:
     """Time one of the above, each time the first after a write."""
     reg = _registry(lake)
     operations = {"list_all": list_all, "query_by_tag": query_by_tag}
     took = []
     for i in range(times):
         reg.tag(model, {"touched": str(i)})
-        took += operations[op](lake=lake, model=model, times=1, **arguments)["seconds"]
+        took += operations[what](lake=lake, model=model, times=1, **arguments)["seconds"]
     return took
 
 

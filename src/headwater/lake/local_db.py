@@ -50,6 +50,10 @@ def unpack(kept: bytes) -> bytes:
     return zlib.decompress(kept[1:]) if kept[:1] == _ZLIB else kept[1:]
 
 
+_inherited: list[object] = []
+"""Connections of a parent process, kept so that nothing of theirs is closed here."""
+
+
 class Database:
     """Connections to one `lake.db`, one a thread, in WAL mode with every commit synced to disk.
 
@@ -64,8 +68,6 @@ class Database:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
         self._local = threading.local()
-        self._all: list[tuple[int, sqlite3.Connection]] = []
-        self._guard = threading.Lock()
         self.read_only = False
         if create:
             self._create()
@@ -93,11 +95,11 @@ class Database:
         held: tuple[int, sqlite3.Connection] | None = getattr(self._local, "held", None)
         if held is not None and held[0] == os.getpid():
             return held[1]
+        if held is not None:
+            _inherited.append(held)
         with self.errors():
             connection = self._open()
         self._local.held = (os.getpid(), connection)
-        with self._guard:
-            self._all.append((os.getpid(), connection))
         return connection
 
     def _open(self) -> sqlite3.Connection:
@@ -143,15 +145,11 @@ class Database:
         return connection
 
     def close(self) -> None:
-        """Close every thread's connection."""
-        with self._guard:
-            for pid, connection in self._all:
-                # After a fork the parent's connections are not ours to close.
-                if pid != os.getpid():
-                    continue
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
-            self._all.clear()
+        """Close this thread's connection, and let go of the others', which close when their users are done."""
+        held: tuple[int, sqlite3.Connection] | None = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid():
+            with contextlib.suppress(sqlite3.Error):
+                held[1].close()
         self._local = threading.local()
 
     @contextlib.contextmanager

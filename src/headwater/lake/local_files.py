@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +23,14 @@ NETWORK_FILE_SYSTEMS = frozenset(
 def cache_elsewhere(root: Path) -> Path:
     """Return a folder for the cache of a lake whose own folder can't be written."""
     name = sha256(os.fsencode(root)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{name}"
+    place = Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{name}"
+    with contextlib.suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    made = os.lstat(place)
+    # What is folded there is believed, so nobody else may have put it there.
+    if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.getuid() or made.st_mode & 0o077:
+        return Path(tempfile.mkdtemp(prefix="headwater-"))
+    return place
 
 
 def read_up_to(stream: BinaryIO, size: int) -> bytes:

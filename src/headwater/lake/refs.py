@@ -11,7 +11,7 @@ from headwater.lake.base import HIDDEN_PREFIX, Lake
 
 __all__ = ["Ref", "head", "parse_time", "resolve"]
 
-_REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~\d*)*)")
+_REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{8,64}")
 _FURTHEST = 10**9
@@ -104,8 +104,8 @@ def parse_time(text: str) -> int:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInputError(f"not a time: {text!r}", hint="write 2026-11-01T00:00:00Z") from None
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
