@@ -56,12 +56,14 @@ def resolving(folder: Path, lake: str, versions: int, rounds: int) -> list[Figur
     cache = Path(lake) / "cache"
     assert cache.is_dir()
     warm = [seconds(command, env, folder, f"{MODEL}/") for _ in range(2 * rounds)]
-    cold = []
+    cold, second = [], []
     for _ in range(rounds):
         shutil.rmtree(cache, ignore_errors=True)
         cold.append(seconds(command, env, folder, f"{MODEL}/"))
+        second.append(seconds(command, env, folder, f"{MODEL}/"))
     label = f"`headwater resolve`, a process, {versions:,} versions"
     return [
         Figure(f"{label}: p50", "≤ 150 ms", shown(median(warm)), passed=median(warm) <= 0.150),
         Figure(f"{label}, cache deleted: p50", "≤ 400 ms", shown(median(cold)), passed=median(cold) <= 0.400),
+        Figure(f"{label}, the next one, which makes the cache anew: p50", "", shown(median(second))),
     ]
