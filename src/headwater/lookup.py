@@ -24,6 +24,7 @@ __all__ = [
     "labels_by_version",
     "labels_of",
     "model_id_of",
+    "models_named",
     "name_of",
     "version_row",
 ]
@@ -40,16 +41,21 @@ def is_hidden(fold: Fold, subject: str) -> bool:
     return any(value == HIDDEN for _, value in fold.standing(subject, "tombstone"))
 
 
+def models_named(fold: Fold, name: str) -> list[str]:
+    """Return the IDs of the models that have a name now, deleted ones included."""
+    rows = fold.rows("SELECT subject FROM events WHERE standing AND kind = 'name' AND value = ?", name)
+    return [str(model_id) for (model_id,) in rows]
+
+
 def model_id_of(fold: Fold, name: str, *, deleted: bool = False) -> str:
     """Return the ID of the model that has a name now.
 
     Raises:
         NotFoundError: There is none; the hint says what comes near.
     """
-    rows = fold.rows("SELECT subject FROM events WHERE standing AND kind = 'name' AND value = ?", name)
-    for (model_id,) in rows:
+    for model_id in models_named(fold, name):
         if deleted or not is_hidden(fold, model_id):
-            return str(model_id)
+            return model_id
     raise NotFoundError(f"there is no model {quote(name)}", hint=_nearest(fold, name))
 
 

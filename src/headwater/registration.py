@@ -13,7 +13,7 @@ from headwater.datasets import Datasets
 from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from headwater.external import External
 from headwater.ids import new_id
-from headwater.lookup import is_hidden, name_of, version_row
+from headwater.lookup import is_hidden, models_named, name_of, version_row
 from headwater.model import ArtifactFile
 from headwater.names import canonical_slice, check_key, check_name, check_text, parse_model, quote, shown
 from headwater.transaction import Transaction, Upload
@@ -107,7 +107,7 @@ class Registration:
             check_name(name, "model")
         except InvalidInputError:
             with self._context.reading() as fold:
-                if not fold.rows("SELECT 1 FROM events WHERE standing AND kind = 'name' AND value = ?", name):
+                if not models_named(fold, name):
                     raise
 
     def _register(
@@ -216,12 +216,12 @@ class _Values:
 
 def ensure_model(tx: Transaction, name: str) -> str:
     """Return the ID of the model of a name, which is registered if need be; one that was deleted comes back, empty."""
-    rows = tx.fold.rows("SELECT subject FROM events WHERE standing AND kind = 'name' AND value = ?", name)
-    if rows:
-        (model_id,) = rows[0]
+    named = models_named(tx.fold, name)
+    if named:
+        model_id = named[0]
         if is_hidden(tx.fold, model_id):
             tx.event(model_id, "tombstone", "restored", reason="registered again")
-        return str(model_id)
+        return model_id
     model_id = tx.claim(f"name/model/{name}", new_id())
     if tx.fold.one("SELECT 1 FROM models WHERE model_id = ?", model_id):
         now = quote(name_of(tx.fold, model_id))
