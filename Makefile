@@ -73,10 +73,10 @@ env-demo:
 	$(call environment,demo)
 
 env-test:
-	$(call environment,demo dev)
+	$(call environment,demo dev openlineage)
 
 env-check:
-	$(call environment,demo dev notebooks)
+	$(call environment,demo dev notebooks openlineage)
 
 env-bare:
 	$(call environment,)
