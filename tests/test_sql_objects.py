@@ -1,4 +1,4 @@
-"""Every object of `sql/` against rows written as files: the smallest lake that shows what it is for, and what it answers.
+"""Every object of `sql/` against rows in files: the smallest lake that shows what it is for, and what it must answer.
 
 `tests/sql/NAME/`, NAME being the view or macro, holds
 
