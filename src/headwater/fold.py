@@ -43,7 +43,8 @@ FORMAT = 2
 SCHEMA = f"""
 CREATE TABLE info (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE logs (name TEXT PRIMARY KEY, version INTEGER, checkpoint INTEGER) WITHOUT ROWID;
-CREATE TABLE files (name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
+CREATE TABLE files (
+    name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
 CREATE TABLE commits (
     id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
     landed TEXT, landed_micros INTEGER, position INTEGER);

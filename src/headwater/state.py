@@ -72,7 +72,7 @@ class Fold:
         return TableFiles(
             log[0],
             log[1],
-            {path: DataFile(path, size, count, json.loads(text) if text else None) for path, size, count, text in files},
+            {path: DataFile(path, size, rows, json.loads(text) if text else None) for path, size, rows, text in files},
         )
 
     def standing(self, subject: str, kind: str, key: str = "") -> list[tuple[str, str | None]]:
