@@ -46,6 +46,10 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
     },
+    "Lineage": {
+        "trace": ("lineage", "Show what something came from, down to data and code."),
+        "impact": ("lineage", "Show what came of something, up to its predictions."),
+    },
     "Your shell": {
         "completion": ("completion", "Print a script that completes commands and names as you type."),
     },
