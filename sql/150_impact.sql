@@ -22,7 +22,7 @@ WITH RECURSIVE edges AS (
     GROUP BY e.target
 )
 SELECT w.depth, coalesce(n.urn, w.node) AS urn, coalesce(n.kind, regexp_extract(w.node, '^[a-z]+')) AS kind, w.relation,
-    coalesce(p.urn, w.parent) AS parent_urn, coalesce(n.id, regexp_replace(w.node, '^[a-z]+:', '')) AS id, n.name,
+    coalesce(p.urn, w.parent) AS parent_urn, coalesce(n.id, regexp_extract(w.node, '[:@]([^:@]*)$', 1)) AS id, n.name,
     n.version, n.commit, n.path, n.digest, n.rows, n.predictions
 FROM walk w
 LEFT JOIN lineage_nodes n ON n.node = w.node

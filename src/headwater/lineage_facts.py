@@ -258,7 +258,7 @@ class Facts:
 
     # -- deployments --------------------------------------------------------------------------------------------
     def _deployments(self, ids: list[str]) -> dict[str, Node]:
-        counts: dict[str, tuple[int, Any, Any]] = {}
+        counts: dict[str, tuple[Any, ...]] = {}
         sql = (
             "SELECT deployment_id, sum(rows), min(first_at), max(last_at) FROM batches"
             " WHERE deployment_id IN ({}) GROUP BY deployment_id"

@@ -12,7 +12,7 @@ from headwater.lineage_nodes import RELATIONS, Edge, Graph, Node, neighbours
 __all__ = ["facts_of", "mermaid", "tree"]
 
 _HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SAFE = re.compile(r"[^\w ./:@+%,()=<>-]", re.ASCII)
+_SAFE = re.compile(r"[^\w ./:@+%,()=-]", re.ASCII)
 
 
 # -- words ------------------------------------------------------------------------------------------------------------
