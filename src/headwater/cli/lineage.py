@@ -34,9 +34,10 @@ headwater trace flights@1.1.0 --ref main~3""",
 def trace(session: Session, urn: str, form: str | None, output: str | None) -> None:
     """Show what something came from, down to data and code.
 
-    From a prediction the way leads over its deployment, model version and run to code and datasets. URN is prediction:ID, deployment:ID, model:NAME/7, run:ID, code:REPOSITORY@COMMIT, dataset:NAME@1.1.0,
-    object:PATH@COMMIT, or a reference to a model or dataset. A version's stage and aliases are those of the moment that
-    the prediction was made. OpenLineage prints an event on each line.
+    From a prediction the way leads over its deployment, model version and run to code and datasets. URN is
+    prediction:ID, deployment:ID, model:NAME/7, run:ID, code:REPOSITORY@COMMIT, dataset:NAME@1.1.0, object:PATH@COMMIT,
+    or a reference to a model or dataset. A version's stage and aliases are those of the moment that the prediction was
+    made. OpenLineage prints an event on each line.
     """
     _check(session, form, output)
     with session.open() as registry:
@@ -59,8 +60,9 @@ headwater impact code:https://example.org/flights.git@3f2a9c1b --format json""",
 def impact(session: Session, urn: str, rows: str | None, form: str | None, output: str | None) -> None:
     """Show what came of something, up to its predictions.
 
-    These are datasets, runs, model versions and deployments, and counts of predictions. URN is as for trace. With --rows it is asked of the data which of the dataset's versions, from this one on, and
-    which datasets derived from them hold such rows, and what learned from those.
+    These are datasets, runs, model versions and deployments, and counts of predictions. URN is as for trace. With
+    --rows it is asked of the data which of the dataset's versions, from this one on, and which datasets derived from
+    them hold such rows, and what learned from those.
     """
     _check(session, form, output)
     with session.open() as registry, busy("asking the data"):
