@@ -28,7 +28,7 @@ headwater show flights@1.1.0""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, a dataset, or anything with a URN.
+    """Show all about a model, version, dataset, or any URN.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
     model:flight-delay/7, dataset:flights@1.1.0, run:ID, deployment:ID, prediction:ID, code:REPOSITORY@COMMIT or
