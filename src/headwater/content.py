@@ -124,6 +124,13 @@ class Workbench:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     @property
+    def folder(self) -> Path:
+        """The scratch folder, in which everything that an opened table is read from has a name."""
+        if self._scratch is None:
+            raise RuntimeError("the workbench is used outside of its `with`")
+        return self._scratch
+
+    @property
     def _duckdb(self) -> DuckDBPyConnection:
         if self._connection is None:
             import duckdb
@@ -146,9 +153,7 @@ class Workbench:
         return self._connection
 
     def _place(self, name: str) -> Path:
-        if self._scratch is None:
-            raise RuntimeError("the workbench is used outside of its `with`")
-        place = self._scratch / name
+        place = self.folder / name
         place.mkdir(exist_ok=True)
         return place
 

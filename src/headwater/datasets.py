@@ -69,6 +69,20 @@ class Datasets:
         """
         return str(row_of(fold, reference)[0])
 
+    @property
+    def cache(self) -> Path:
+        """A folder of the lake's for what is computed and thrown away."""
+        return self._context.lake.cache
+
+    def described(self, fold: Fold, dataset_id: str) -> DatasetVersion:
+        """Return the version of an ID, as a state has it."""
+        return _build(fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id), None)
+
+    def opened(self, bench: Workbench, fold: Fold, dataset_id: str) -> Opened | None:
+        """Return the rows of the version of an ID on a workbench; None where it is no table."""
+        row = fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id)
+        return self._open(bench, _Stored.of(fold, row))
+
     def all_references(self) -> builtins.list[str]:
         """Return every version, as references."""
         with self._context.reading() as fold:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headwater.datasets import Datasets
     from headwater.history import History
     from headwater.labels import Labels
+    from headwater.lineage import Lineage, Tracing
     from headwater.query import QueryResult, Session
     from headwater.registration import Registration, Slices
 
@@ -64,6 +65,12 @@ class Registry:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _tracing(self) -> Tracing:
+        from headwater.lineage import Tracing
+
+        return Tracing(self._context, self._datasets)
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
@@ -470,6 +477,37 @@ class Registry:
             NotFoundError: There is no such dataset or version.
         """
         return self._datasets.diff(left, right)
+
+    # -- lineage ------------------------------------------------------------------------------------------------
+    def trace(self, urn: str) -> Lineage:
+        """Return everything that a thing came from: from a prediction back to data and code.
+
+        Args:
+            urn: `prediction:ID`, `deployment:ID`, `model:NAME/7`, `run:ID`, `code:REPOSITORY@COMMIT`,
+                `dataset:NAME@1.1.0`, `object:PATH@COMMIT`, or a reference such as `flight-delay@champion`.
+
+        Returns:
+            The graph. Of a prediction, stages and aliases are those of the moment that it was made.
+
+        Raises:
+            InvalidInputError: It is malformed, of an unknown kind, or means several things.
+            NotFoundError: There is no such thing.
+        """
+        return self._tracing.trace(urn)
+
+    def impact(self, urn: str, *, rows: str | None = None) -> Lineage:
+        """Return everything that came of a thing: datasets, runs, versions, deployments, and counts of predictions.
+
+        Args:
+            urn: As for `trace`.
+            rows: A condition such as `"origin = 'JFK' and month = 2"`: only what came of rows of this dataset version,
+                of later ones and of what was derived from them that meet it. It is asked of the data itself.
+
+        Raises:
+            InvalidInputError: The URN or the condition is malformed, or there are no rows to ask about.
+            NotFoundError: There is no such thing.
+        """
+        return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
     def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:

@@ -9,6 +9,7 @@ from headwater.cli.base import Session, argument, command
 from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table
 from headwater.cli.output import dim, strong
 from headwater.names import parse_model, quote
+from headwater.urns import kind_of
 
 if TYPE_CHECKING:
     from headwater.model import DatasetVersion, Metric, Model, ModelVersion
@@ -27,12 +28,16 @@ headwater show flights@1.1.0""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, an alias or a dataset.
+    """Show all about a model, version, dataset, or any URN.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
-    model:flight-delay/7 or dataset:flights@1.1.0.
+    model:flight-delay/7, dataset:flights@1.1.0, run:ID, deployment:ID, prediction:ID, code:REPOSITORY@COMMIT or
+    object:PATH@COMMIT.
     """
     with session.open() as registry:
+        if kind_of(reference) not in ("", "model", "dataset"):
+            _show_node(session, registry, reference)
+            return
         if registry.is_dataset(reference):
             show_dataset(session, registry, reference)
             return
@@ -42,6 +47,33 @@ def show(session: Session, reference: str) -> None:
             session.emit(model, lambda: _model_lines(model))
         else:
             _show_version(session, registry, registry.get(reference))
+
+
+def _show_node(session: Session, registry: Registry, urn: str) -> None:
+    """Print what is known of anything else that has a place in the lineage."""
+    from headwater.model import as_json
+
+    graph = registry.trace(urn)
+    node = graph.node(graph.root)
+    document = {**as_json(node.facts), "urn": node.urn, "kind": node.kind, "id": node.id}
+
+    def lines() -> Iterator[str]:
+        yield strong(node.urn)
+        yield from fields([(name.replace("_", " "), _shown(value)) for name, value in node.facts.items()])
+
+    session.emit(document, lines)
+
+
+def _shown(value: Any) -> str:
+    from datetime import datetime
+
+    if value is None or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{moment(value)} UTC"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _model_lines(model: Model) -> Iterator[str]:
