@@ -17,11 +17,11 @@ from headwater.deltalog import DataFile
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.lake import refs
 from headwater.lake.base import Lake
-from headwater.query_at import Rewritten, calls, rewrite
 from headwater.query_errors import named, translated
 from headwater.query_plan import NOT_HERE, scans
 from headwater.query_result import QueryResult
 from headwater.query_tables import COMMITS, SQL_TYPES, Snapshot, literal, quoted, views, words
+from headwater.query_text import Rewritten, calls, rewrite
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 

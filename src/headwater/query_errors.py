@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from headwater.errors import HeadwaterError, InvalidInputError, LakeError
-from headwater.query_at import Rewritten
+from headwater.query_text import Rewritten
 
 if TYPE_CHECKING:
     import duckdb

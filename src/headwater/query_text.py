@@ -1,4 +1,4 @@
-"""`lake_at('REF', 'TABLE')` in a query: where it stands, and what it becomes; knows no refs, no rows and no DuckDB.
+"""The text of queries: where one ends, and where `lake_at('REF', 'TABLE')` stands; knows no refs and no DuckDB.
 
 What stands in strings, quoted names and comments is left alone.
 """
@@ -6,12 +6,12 @@ What stands in strings, quoted names and comments is left alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from headwater.errors import InvalidInputError
 
-__all__ = ["Call", "Rewritten", "calls", "rewrite"]
+__all__ = ["Call", "Rewritten", "calls", "rewrite", "statements"]
 
 _TOKEN = re.compile(
     r"""
@@ -20,8 +20,10 @@ _TOKEN = re.compile(
     | [eE]'(?:[^'\\]|\\.|'')*'
     | '(?:[^']|'')*'
     | "(?:[^"]|"")*"
+    | ['"]
     | (?P<dollar>\$(?:[A-Za-z_]\w*)?\$)
     | (?<![\w.$])(?P<call>lake_at)\s*\(
+    | (?P<end>;)
     | \w+
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
@@ -63,25 +65,42 @@ def calls(query: str) -> list[Call]:
         InvalidInputError: One is not given two texts in quotes.
     """
     found = []
-    place = 0
-    while (token := _TOKEN.search(query, place)) is not None:
-        place = token.end()
-        if token[0] == "/*":
-            place = _comment_end(query, place)
-        elif token["dollar"]:
-            closing = query.find(token["dollar"], place)
-            place = closing + len(token["dollar"]) if closing >= 0 else len(query)
-        elif token["call"]:
-            given = _ARGUMENTS.match(query, place)
+    for token in _tokens(query):
+        if token["call"]:
+            given = _ARGUMENTS.match(query, token.end())
             if given is None:
                 raise InvalidInputError(
                     "lake_at takes a ref and the name of a table or view, both in quotes",
                     hint="write lake_at('main~5', 'model_versions')",
                 )
-            place = given.end()
             ref, table = (text.replace("''", "'") for text in given.groups())
-            found.append(Call(ref, table.strip(), token.start(), place))
+            found.append(Call(ref, table.strip(), token.start(), given.end()))
     return found
+
+
+def statements(text: str) -> tuple[list[str], str]:
+    """Return the statements of a text that end with a semicolon, without it, and what is left after the last."""
+    found, start = [], 0
+    for token in _tokens(text):
+        if token["end"]:
+            found.append(text[start : token.start()])
+            start = token.end()
+    return found, text[start:]
+
+
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    """Yield the words and signs of a text that matter here; what is within strings and comments is none."""
+    place = 0
+    while (token := _TOKEN.search(text, place)) is not None:
+        place = token.end()
+        if token[0] == "/*":
+            place = _comment_end(text, place)
+        elif token["dollar"]:
+            closing = text.find(token["dollar"], place)
+            place = closing + len(token["dollar"]) if closing >= 0 else len(text)
+        elif token[0] in ("'", '"'):  # one that is not closed
+            place = len(text)
+        yield token
 
 
 def _comment_end(query: str, place: int) -> int:
