@@ -292,8 +292,8 @@ def test_colour_and_cutting_are_for_terminals(folder: Path, monkeypatch: pytest.
     assert "\x1b" not in _on_a_terminal(folder, "versions", "flight-delay")
 
 
-def test_a_query_is_asked_for_where_nobody_gives_one(folder: Path) -> None:
-    assert "a query is missing" in _on_a_terminal(folder, "sql")
+def test_a_shell_without_a_terminal_to_show_it_on_is_not_opened(folder: Path) -> None:
+    assert "a query is missing" in _on_a_terminal(folder, "sql", "--output", "rows.csv")
 
 
 # -- completion -------------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
         ("headwater models --branch ", ["main"]),
         ("headwater log --ref m", ["main"]),
         ("headwater --branch=", ["main"]),
-        ("headwater sql --format ", ["table", "json", "csv"]),
+        ("headwater sql --format ", ["table", "json", "csv", "parquet", "arrow"]),
         ("headwater resolve nothing", []),
         ("headwater --lake /nowhere resolve fl", []),
     ],

@@ -24,7 +24,7 @@ import duckdb
 import pytest
 
 from headwater.cli.rows import csv_lines, documents
-from headwater.query import COMMITS, SQL_TYPES, QueryResult, views
+from headwater.query import COMMITS, SQL_TYPES, views
 from headwater.schema import TABLES
 
 FOLDER = Path(__file__).parent / "sql"
@@ -79,13 +79,13 @@ def quote(path: Path) -> str:
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_view_gives_the_rows_that_are_expected(query: Path) -> None:
     with lake_of(query.parent) as connection:
-        found = QueryResult(connection.sql(query.read_text(encoding="utf-8")).to_arrow_table())
+        found = connection.sql(query.read_text(encoding="utf-8")).to_arrow_table()
     expected = query.parent / query.name.replace("query", "expected", 1).replace(".sql", ".jsonl")
     if expected.exists():
         assert [json.dumps(row) for row in documents(found)] == [json.dumps(row) for row in read_jsonl(expected)]
     else:
         text = expected.with_suffix(".csv").read_text(encoding="utf-8")
-        assert "".join(csv_lines(found)).splitlines() == text.splitlines()
+        assert "".join(csv_lines(found.schema.names, [found])).splitlines() == text.splitlines()
 
 
 def test_every_sql_file_has_a_folder_of_rows_and_every_folder_a_file() -> None:

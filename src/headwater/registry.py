@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Lineage, Tracing
-    from headwater.query import QueryResult, Session
+    from headwater.query import Queries, QueryResult, Rows
     from headwater.registration import Registration, Slices
 
 __all__ = ["Registry"]
@@ -39,7 +40,6 @@ class Registry:
         self._owner = owner
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
-        self._session: Session | None = None
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -72,6 +72,12 @@ class Registry:
 
         return Tracing(self._context, self._datasets)
 
+    @cached_property
+    def _queries(self) -> Queries:
+        from headwater.query import Queries
+
+        return Queries(self._context.lake, self._context.folds, self._context.reading)
+
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
 
@@ -85,9 +91,8 @@ class Registry:
 
     def close(self) -> None:
         """Let go of connections and files, unless another registry lent them (`branch` and `at` do)."""
-        if self._session is not None and self._session.is_ours():
-            self._session.close()
-        self._session = None
+        if "_queries" in self.__dict__:
+            self._queries.close()
         if self._owner:
             self._context.writer.close()
             self._context.folds.close()
@@ -524,20 +529,29 @@ class Registry:
         """Run one query that reads, at the branch's head or the pinned commit.
 
         Args:
-            query: DuckDB's SQL over the views of `sql/` and the tables of schema `lake`.
+            query: DuckDB's SQL over the views of `sql/` and the tables of schema `lake`. `lake_at('main~5', 'models')`
+                is a view as it was at another ref, `lake_at('main~5', 'lake.models')` a table.
             parameters: Values for `$name` (a mapping) or `?` (a sequence).
             timeout: Seconds until it is interrupted.
 
         Raises:
             InvalidInputError: It is not one statement that reads, or DuckDB refuses it.
+            LakeError: It took too long, or has more rows, or took more memory, than it may.
         """
-        from headwater.query import Session
+        return self._queries.sql(query, parameters, timeout=timeout)
 
-        with self._context.reading() as fold:
-            if self._session is None or not self._session.serves(fold.commit):
-                self._session = Session(self._context.lake, fold)
-            session = self._session
-        return session.sql(query, parameters, timeout=timeout)
+    def sql_rows(
+        self,
+        query: str,
+        parameters: Mapping[str, object] | Sequence[object] | None = None,
+        *,
+        timeout: float = 300,
+    ) -> AbstractContextManager[Rows]:
+        """Run one query whose rows need not fit into memory, and hand them out in Arrow batches: `with ... as rows`.
+
+        Arguments and errors are those of `sql`; errors may come while the batches are read.
+        """
+        return self._queries.rows(query, parameters, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """Return where this is: lake, branch or ref, head, and how much there is."""

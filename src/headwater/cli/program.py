@@ -27,7 +27,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("lake", "Make a lake in this folder, or join one on a lakeFS server."),
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
-        "sql": ("sql", "Run one query that reads the lake's tables."),
+        "sql": ("sql", "Run a query that reads the lake's tables, or open a shell for many."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
