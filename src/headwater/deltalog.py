@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.errors import IntegrityError
 
-__all__ = ["CHECKPOINT_EVERY", "DataFile", "TableFiles", "entry", "log_path", "log_version", "replay"]
+__all__ = ["CHECKPOINT_EVERY", "DataFile", "TableFiles", "data_file", "entry", "log_path", "log_version", "replay"]
 
 CHECKPOINT_EVERY = 50
 """Log entries between two checkpoints."""
@@ -29,6 +29,13 @@ class DataFile:
     path: str
     size: int
     rows: int
+    ranges: Mapping[str, Sequence[Any]] | None = None
+    """Least and greatest value of some columns, as the log has them (times in ISO 8601, to the millisecond)."""
+
+    def may_hold(self, column: str, low: Any, high: Any) -> bool:
+        """Return whether rows may be in it whose value of a column lies between two values, both included."""
+        known = (self.ranges or {}).get(column)
+        return known is None or (bool(known[0] <= high) and bool(low <= known[1]))
 
     @property
     def tier(self) -> int:
@@ -101,8 +108,16 @@ def entry(
     return "\n".join(json.dumps(action, separators=(",", ":")) for action in actions).encode()
 
 
-def replay(table: TableFiles, version: int, body: bytes, where: str) -> None:
-    """Bring a table's files forward by one log entry.
+def data_file(add: Mapping[str, Any], prune: Iterable[str]) -> DataFile:
+    """Return the file of an `add` action, with the ranges of the columns in `prune` that its statistics have."""
+    stats = json.loads(add["stats"]) if add.get("stats") else {}
+    least, greatest = stats.get("minValues") or {}, stats.get("maxValues") or {}
+    ranges = {name: [least[name], greatest[name]] for name in prune if name in least and name in greatest}
+    return DataFile(add["path"], add["size"], stats.get("numRecords", -1), ranges or None)
+
+
+def replay(table: TableFiles, version: int, body: bytes, where: str, prune: Iterable[str] = ()) -> None:
+    """Bring a table's files forward by one log entry; `prune` names the columns whose ranges are wanted.
 
     Raises:
         IntegrityError: The entry cannot be read, or does not follow the table's version.
@@ -118,9 +133,8 @@ def replay(table: TableFiles, version: int, body: bytes, where: str) -> None:
             if "remove" in action:
                 table.files.pop(action["remove"]["path"], None)
             elif "add" in action:
-                add = action["add"]
-                rows = json.loads(add["stats"])["numRecords"] if add.get("stats") else -1
-                table.files[add["path"]] = DataFile(add["path"], add["size"], rows)
+                file = data_file(action["add"], prune)
+                table.files[file.path] = file
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"log entry {version} of {where} is not what was written", hint="restore the lake from a copy"

@@ -37,13 +37,14 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
-FORMAT = 1
+FORMAT = 2
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
 CREATE TABLE info (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE logs (name TEXT PRIMARY KEY, version INTEGER, checkpoint INTEGER) WITHOUT ROWID;
-CREATE TABLE files (name TEXT, path TEXT, size INTEGER, rows INTEGER, PRIMARY KEY (name, path)) WITHOUT ROWID;
+CREATE TABLE files (
+    name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
 CREATE TABLE commits (
     id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
     landed TEXT, landed_micros INTEGER, position INTEGER);
@@ -62,17 +63,33 @@ CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT, tx TEXT, row TEXT);
+CREATE INDEX runs_experiment ON runs (experiment);
+CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE TABLE lineage (
+    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target)) WITHOUT ROWID;
+CREATE INDEX lineage_target ON lineage (target);
+CREATE TABLE deployments (
+    deployment_id TEXT PRIMARY KEY, model_id TEXT, version_id TEXT, environment TEXT, mode TEXT, traffic REAL,
+    tx TEXT, recorded_at INTEGER, actor TEXT);
+CREATE INDEX deployments_version ON deployments (version_id);
+CREATE TABLE batches (
+    deployment_id TEXT, digest TEXT, rows INTEGER, source TEXT, version_id TEXT, first_at INTEGER, last_at INTEGER,
+    tx TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
 INSERT INTO info VALUES ('format', {FORMAT});
 """
 
-FOLDED = ("models", "model_versions", "datasets", "events")
+FOLDED = ("models", "model_versions", "datasets", "events", "runs", "lineage", "deployments", "batches")
 """Tables whose rows are folded."""
 
 
 def wipe(connection: sqlite3.Connection) -> None:
     """Forget everything that was folded."""
     connection.execute("DELETE FROM info WHERE key = 'commit'")
-    for name in ("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"):
+    for name in (
+        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"),
+        *("runs", "lineage", "deployments", "batches"),
+    ):
         connection.execute(f"DELETE FROM {name}")
 
 
@@ -84,8 +101,12 @@ def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> 
         "DELETE FROM files WHERE name = ? AND path = ?", [(name, path) for path in known - found.files.keys()]
     )
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?)",
-        [(name, file.path, file.size, file.rows) for file in found.files.values() if file.path not in known],
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+        [
+            (name, file.path, file.size, file.rows, json.dumps(file.ranges) if file.ranges else None)
+            for file in found.files.values()
+            if file.path not in known
+        ],
     )
 
 
@@ -192,9 +213,44 @@ def _fold_events(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any
                 connection.execute("UPDATE events SET standing = 0 WHERE event_id = ?", (prev,))
 
 
+def _fold_runs(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?)",
+        ((row["run_id"], row["experiment"], row["parent_run_id"], row["tx"], _light(row)) for row in rows),
+    )
+
+
+def _fold_lineage(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT INTO lineage VALUES (:source, :relation, :target, :tx) ON CONFLICT DO UPDATE SET"
+        " tx = excluded.tx WHERE excluded.tx < lineage.tx",
+        rows,
+    )
+
+
+def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO deployments VALUES"
+        " (:deployment_id, :model_id, :version_id, :environment, :mode, :traffic, :tx, :recorded_at, :actor)",
+        rows,
+    )
+
+
+def _fold_batches(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO batches VALUES"
+        " (:deployment_id, :digest, :rows, :source, :version_id, :first_at, :last_at, :tx)",
+        rows,
+    )
+
+
 _FOLDERS: dict[str, Callable[[sqlite3.Connection, Iterable[Mapping[str, Any]]], None]] = {
     "models": _fold_models,
     "model_versions": _fold_versions,
     "datasets": _fold_datasets,
     "events": _fold_events,
+    "runs": _fold_runs,
+    "lineage": _fold_lineage,
+    "deployments": _fold_deployments,
+    "batches": _fold_batches,
 }

@@ -7,6 +7,7 @@ brought forward by what the new commits added, and made anew when anything about
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
@@ -67,8 +68,12 @@ class Fold:
         log = self.one("SELECT version, checkpoint FROM logs WHERE name = ?", name)
         if log is None:
             return TableFiles()
-        files = self.rows("SELECT path, size, rows FROM files WHERE name = ?", name)
-        return TableFiles(log[0], log[1], {path: DataFile(path, size, count) for path, size, count in files})
+        files = self.rows("SELECT path, size, rows, ranges FROM files WHERE name = ?", name)
+        return TableFiles(
+            log[0],
+            log[1],
+            {path: DataFile(path, size, rows, json.loads(text) if text else None) for path, size, rows, text in files},
+        )
 
     def standing(self, subject: str, kind: str, key: str = "") -> list[tuple[str, str | None]]:
         """Return (event_id, value) of the events that nothing supersedes; several where people disagree."""

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, entry, log_path, log_version, replay
+from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, data_file, entry, log_path, log_version, replay
 from headwater.errors import IntegrityError
 from headwater.ids import from_micros, new_id
 from headwater.lake.base import Lake
@@ -23,7 +23,7 @@ from headwater.schema import TABLES, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "folder", "load", "read", "rows"]
+__all__ = ["FAN_IN", "Append", "bulk_rows", "folder", "load", "read", "rows"]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
@@ -67,28 +67,24 @@ def load(lake: Lake, commit: str, table: str, known: TableFiles | None = None) -
     if known is not None and known.version >= checkpoint:
         found = TableFiles(known.version, checkpoint, dict(known.files))
     elif checkpoint >= 0:
-        found = TableFiles(checkpoint, checkpoint, _checkpoint_files(lake, commit, base, checkpoint))
+        found = TableFiles(checkpoint, checkpoint, _checkpoint_files(lake, commit, table, checkpoint))
     else:
         found = TableFiles()
     wanted = {version: path for version, path in sorted(entries.items()) if version > found.version}
     bodies = lake.read_many(commit, wanted.values())
     for version, path in wanted.items():
-        replay(found, version, bodies[path], f"table {table!r}")
+        replay(found, version, bodies[path], f"table {table!r}", TABLES[table].prune)
     return found
 
 
-def _checkpoint_files(lake: Lake, commit: str, base: str, version: int) -> dict[str, DataFile]:
+def _checkpoint_files(lake: Lake, commit: str, table: str, version: int) -> dict[str, DataFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = base + log_path(version, "checkpoint.parquet")
+    path = folder(table) + log_path(version, "checkpoint.parquet")
     try:
         adds = pq.ParquetFile(pa.BufferReader(lake.read(commit, path))).read(["add"]).column("add").to_pylist()
-        return {
-            add["path"]: DataFile(add["path"], add["size"], json.loads(add["stats"])["numRecords"])
-            for add in adds
-            if add is not None
-        }
+        return {add["path"]: data_file(add, TABLES[table].prune) for add in adds if add is not None}
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"checkpoint {path!r} is not what was written", hint="restore it from a copy") from error
 
@@ -168,7 +164,8 @@ class Append:
         commit: The commit that `before` describes.
         table: A name of `schema.TABLES`.
         before: What the table consists of; empty if it is not there yet, and then it is made.
-        data: Rows with every column of the table, times in microseconds; none where the table is only to be made.
+        data: Rows with every column of the table, times in microseconds; none where the table is only to be made. Or
+            an Arrow table of its columns, where a column may be dictionary-encoded.
         micros: When, for the log.
     """
 
@@ -206,13 +203,21 @@ class Append:
         path = f"{name[-1]}/{tier}-{name}.parquet"
         out = pa.BufferOutputStream()
         large = len(arrow) > 1000
-        pq.write_table(arrow, out, compression="zstd" if large else "none", use_dictionary=large, store_schema=False)
+        pq.write_table(
+            arrow,
+            out,
+            compression="zstd" if large else "none",
+            use_dictionary=_repetitive(arrow) if large else False,
+            row_group_size=TABLES[self.table].row_group,
+            store_schema=False,
+        )
         body = out.getvalue().to_pybytes()
         self.puts[self._base + path] = body
         self._bodies[path] = body
         self._statistics[path] = _statistics(arrow)
         self.added.append(path)
-        return DataFile(path, len(body), len(arrow))
+        stats = self._statistics[path]
+        return data_file({"path": path, "size": len(body), "stats": json.dumps(stats)}, TABLES[self.table].prune)
 
     def _log(
         self,
@@ -233,7 +238,7 @@ class Append:
         )
         version = self.files.version + 1
         self.puts[self._base + log_path(version)] = body
-        replay(self.files, version, body, f"table {self.table!r}")
+        replay(self.files, version, body, f"table {self.table!r}", TABLES[self.table].prune)
 
     def _compact(self) -> None:
         import pyarrow as pa
@@ -314,6 +319,37 @@ def _create_actions(table: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(action for action in actions if "commitInfo" not in action)
 
 
+def bulk_rows(table: str, columns: Mapping[str, pa.Array], tx: str, micros: int, actor: str) -> pa.Table:
+    """Return rows of a table with the columns that all tables have, whose one value is written once.
+
+    Args:
+        table: A name of `schema.TABLES`.
+        columns: Arrays of one length by name; columns of the table that are not given are null.
+        tx: The transaction.
+        micros: When, in microseconds since 1970-01-01 UTC.
+        actor: Who acts.
+    """
+    import pyarrow as pa
+
+    schema = arrow_schema(table)
+    count = len(next(iter(columns.values())))
+    indices = pa.Array.from_buffers(pa.int32(), count, [None, pa.py_buffer(bytes(4 * count))])
+
+    def constant(value: str) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string()))
+
+    same = {"tx": constant(tx), "actor": constant(actor)}
+    same["recorded_at"] = pa.repeat(pa.scalar(micros, pa.int64()), count).cast(pa.timestamp("us", tz="UTC"))
+    arrays = []
+    fields = []
+    for each in schema:
+        array = same[each.name] if each.name in same else columns.get(each.name)
+        arrays.append(pa.nulls(count, each.type) if array is None else array)
+        # Parquet takes from here what may be null; a dictionary is only how values are held on the way.
+        fields.append(pa.field(each.name, arrays[-1].type, each.nullable))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
 def _to_arrow(table: str, data: list[Row]) -> pa.Table:
     import pyarrow as pa
 
@@ -347,6 +383,8 @@ def _statistics(arrow: pa.Table) -> dict[str, Any]:
             continue
         if pa.types.is_timestamp(each.type):
             column = column.cast(pa.int64())
+        if pa.types.is_dictionary(each.type):
+            column = pa.chunked_array([chunk.dictionary for chunk in column.chunks], each.type.value_type)
         bounds = pc.min_max(column)
         least, most = bounds["min"].as_py(), bounds["max"].as_py()
         if pa.types.is_timestamp(each.type):
@@ -359,6 +397,17 @@ def _statistics(arrow: pa.Table) -> dict[str, Any]:
             continue
         low[each.name], high[each.name] = least, most
     return {"numRecords": len(arrow), "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+_DISTINCT = frozenset({"prediction_id", "external_id", "input", "row_key", "value", "step"})
+"""Columns whose values hardly repeat: a dictionary of them would only cost time."""
+
+
+def _repetitive(arrow: pa.Table) -> list[str]:
+    """Return the leaves of the columns that are worth a dictionary; Parquet calls the items of lists by other names."""
+    import pyarrow as pa
+
+    return [each.name for each in arrow.schema if each.name not in _DISTINCT and not pa.types.is_nested(each.type)]
 
 
 def _finite(column: pa.ChunkedArray, least: float, most: float) -> bool:

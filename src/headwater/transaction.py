@@ -27,6 +27,8 @@ from headwater.tables import Append, Row
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+    import pyarrow as pa
+
 __all__ = ["Landing", "Transaction", "Upload", "Writer"]
 
 Result = TypeVar("Result")
@@ -72,6 +74,7 @@ class Transaction:
         self.subject = ""
         self.message = ""
         self.rows: dict[str, list[Row]] = {}
+        self.bulk: dict[str, pa.Table] = {}
         self.objects: dict[str, bytes] = {}
         self._lake = lake
         self._hidden = hidden
@@ -81,6 +84,17 @@ class Transaction:
         row: dict[str, Any] = dict.fromkeys(TABLES[table].names)
         row.update(values, tx=self.tx, recorded_at=self.micros, actor=self.actor)
         self.rows.setdefault(table, []).append(row)
+
+    def append_arrow(self, table: str, columns: Mapping[str, pa.Array]) -> None:
+        """Add many rows of a table that is not folded, once in a transaction.
+
+        Args:
+            table: A name of `schema.TABLES`; nothing is appended to it row by row in this transaction.
+            columns: Arrays of one length, dictionary-encoded where values repeat; columns not given are null.
+        """
+        from headwater.tables import bulk_rows
+
+        self.bulk[table] = bulk_rows(table, columns, self.tx, self.micros, self.actor)
 
     def event(self, subject: str, kind: str, value: str | None, *, key: str = "", reason: str | None = None) -> None:
         """Add an event that supersedes whatever stands for its subject, kind and key."""
@@ -181,11 +195,12 @@ class Writer:
         branches.bring_to(fold.commit, {ACTOR: actor, AT: str(max(now_micros(), fold.micros()))})
         transaction = Transaction(self._lake, fold, branches.name, tx, actor)
         result = work(transaction)
-        if not transaction.rows and not transaction.objects:
+        if not transaction.rows and not transaction.bulk and not transaction.objects:
             return Landing(result, None), _nothing
         puts = dict(transaction.objects)
         after: dict[str, TableFiles] = {}
-        for name, rows in transaction.rows.items():
+        written_rows: dict[str, list[Row] | pa.Table] = {**transaction.rows, **transaction.bulk}
+        for name, rows in written_rows.items():
             append = Append(self._lake, fold.commit, name, fold.table(name), rows, transaction.micros)
             puts |= append.puts
             after[name] = append.files

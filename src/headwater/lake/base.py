@@ -87,6 +87,9 @@ class Lake(Protocol):
     cache: Path
     """A local folder of this lake's that may be deleted at any time."""
 
+    spool: Path
+    """A local folder of this lake's for what has not landed in it yet; what lies there is nowhere else."""
+
     # -- refs ---------------------------------------------------------------------------------------------------
     def head(self, branch: str) -> str:
         """Return the commit ID that a branch points at."""

@@ -65,7 +65,9 @@ class LakeFS:
         self._name = client.address.repository
         self.url = str(client.address)
         self.default_branch = str(repository["default_branch"])
-        self.cache = _cache_of(client.address, repository)
+        name = _local_name(client.address, repository)
+        self.cache = _home("XDG_CACHE_HOME", ".cache") / name
+        self.spool = _home("XDG_STATE_HOME", ".local/state") / name
         self._files = FileCache(self.cache / "objects")
         FileCache(self.cache).make_private()
         self._localized: dict[tuple[str, str], Path] = {}
@@ -585,12 +587,16 @@ def _repository(client: Client) -> Answer:
     return answer
 
 
-def _cache_of(address: Address, repository: Answer) -> Path:
-    """Return the local folder of a repository; one that is made again under its name gets another."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    caches = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+def _home(variable: str, usual: str) -> Path:
+    """Return the folder for all lakes under one of the XDG base directories."""
+    base = os.environ.get(variable)
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / usual) / "headwater" / "lakes"
+
+
+def _local_name(address: Address, repository: Answer) -> str:
+    """Return the name of a repository's local folders; one that is made again under its name gets another."""
     place = f"{address.host}:{address.port} {repository['id']} {repository['creation_date']}"
-    return caches / "headwater" / "lakes" / hashlib.sha256(place.encode()).hexdigest()[:16]
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def _compare(path: str, arrived: tuple[int, str], size: int, md5: str) -> None:

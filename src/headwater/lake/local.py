@@ -60,6 +60,7 @@ class LocalLake:
         self.root = root
         self.url = str(root)
         self.cache = root / "cache" if os.access(root, os.W_OK) else cache_elsewhere(root)
+        self.spool = root / "spool"
         self._patience = patience
         self._db = database
         self._objects = ObjectFolder(root / "objects")
