@@ -317,3 +317,35 @@ def test_a_remote_s_password_is_not_kept(pushed: Path) -> None:
     git(pushed, "tag", "-am", "annotated", "v2")
     git(pushed, "tag", "v1")
     assert capture(pushed).tags == ("v1", "v2")
+
+
+def test_what_a_command_names_outside_of_the_repository_or_ignored_is_missing(pushed: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("1\n")
+    (pushed / "ignored").write_text("2\n")
+    (pushed / "kept.csv").write_text("3\n")
+    (pushed / "deep").mkdir()
+    code = capture(pushed / "deep")
+
+    def missing(*command: str) -> tuple[str, ...]:
+        return source.missing(code, command=["/usr/bin/python", *command], folder=pushed / "deep")
+
+    assert missing("../train.py", "--data=../kept.csv", "not there", "--out", "/dev/null", "", "a\0b") == ()
+    assert missing(str(pushed / "train.py"), "..", str(tmp_path / "nowhere")) == ()
+    outside = str(tmp_path / "data.csv")
+    assert missing("-x", outside, outside, f"--again={outside}") == (
+        f"the command names {outside!r}, which is outside of the repository",
+    )
+    assert missing("../../data.csv") == ("the command names '../../data.csv', which is outside of the repository",)
+    assert missing("../ignored") == ("the command names '../ignored', which Git ignores, so it is not kept",)
+    git(pushed, "add", "-f", "ignored")
+    assert missing("../ignored") == ()
+    assert source.missing(None, command=["python", outside]) == ("the code is in no Git repository",)
+
+
+def test_the_place_of_a_file_in_its_repository(pushed: Path, tmp_path: Path) -> None:
+    assert source.place_of(pushed / "train.py") == (str(tmp_path / "far.git"), "train.py")
+    assert source.place_of(pushed / "not" / "there.py") in {None, (str(tmp_path / "far.git"), "not/there.py")}
+    assert source.place_of(tmp_path) is None
+    assert source.place_of(tmp_path / "far.git") is None
+    (pushed / ".git" / "config").write_text("[core\n")
+    assert source.place_of(pushed / "train.py") is None

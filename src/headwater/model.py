@@ -87,6 +87,10 @@ class ModelVersion:
     base_version_id: str | None
     path: str | None
     deleted: bool = False
+    reproducible: bool = False
+    """Whether all was recorded that `reproduce` needs."""
+    missing: tuple[str, ...] = ()
+    """What it can't be reproduced without, a sentence each."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -68,7 +68,9 @@ class Registration:
         self._check_new_name(ref.name)
         if code is not None and not os.path.exists(code):
             raise NotFoundError(f"there is no folder {shown(os.fspath(code))} with the code")
-        state = source.capture(code if code is not None else os.getcwd())
+        lake = self._context.lake.url
+        outputs = [each for each in (path, lake if os.path.isdir(lake) else None) if each is not None]
+        state = source.capture(code if code is not None else os.getcwd(), outputs=outputs)
         files: list[ArtifactFile] = []
         elsewhere: External | None = None
         single = True
@@ -96,6 +98,7 @@ class Registration:
                     "files": [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in files],
                     "external_url": elsewhere.url if elsewhere else None,
                     "flavors": artifacts.flavors_of(files),
+                    "missing": [*source.missing(state), source.NO_RUN],
                 },
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -18,7 +18,10 @@ from headwater.names import shown
 if TYPE_CHECKING:
     import pygit2
 
-__all__ = ["LARGEST_PATCH", "Code", "capture", "missing"]
+__all__ = ["LARGEST_PATCH", "NO_RUN", "Code", "capture", "missing", "place_of"]
+
+NO_RUN = "there was no run, so there is no command to run again"
+"""Why a version that was registered without a run can't be reproduced."""
 
 LARGEST_PATCH = 10 << 20
 """Bytes of uncommitted changes that are kept, in all. What goes beyond is left out, largest files first, and named."""
@@ -26,7 +29,10 @@ LARGEST_PATCH = 10 << 20
 _NAMED = 5
 """Files of one kind that are named one by one; the others are counted."""
 
-_LINK, _REPOSITORY = 0o120000, 0o160000
+_REPOSITORY = 0o160000
+"""Git's mode of an entry that is a repository of its own."""
+
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Code:
         patch: Those changes, untracked files (but not ignored ones) included, as `git apply` takes them.
         folder: The folder that code runs in, seen from the root of the repository.
         missing: Why this is not enough to have the code again, in sentences; empty if it is.
+        root: The repository's working tree on this machine.
     """
 
     repository: str
@@ -52,6 +59,7 @@ class Code:
     patch: bytes | None
     folder: str
     missing: tuple[str, ...] = ()
+    root: str = ""
 
     @property
     def patch_digest(self) -> str | None:
@@ -59,9 +67,58 @@ class Code:
         return sha256(self.patch).hexdigest() if self.patch else None
 
 
-def missing(code: Code | None) -> tuple[str, ...]:
-    """Return why code can't be had again, in sentences without a full stop; empty if it can."""
-    return code.missing if code is not None else ("the code is in no Git repository",)
+def missing(
+    code: Code | None, *, command: Sequence[str] | None = None, folder: str | os.PathLike[str] = "."
+) -> tuple[str, ...]:
+    """Return why code can't be had again and run, in sentences without a full stop; empty if it can.
+
+    Args:
+        code: What `capture` found.
+        command: The command line that is to be run again, program first.
+        folder: The folder that it runs in, now.
+    """
+    if code is None:
+        return ("the code is in no Git repository",)
+    return (*code.missing, *(_unkept(code, command, os.path.realpath(folder)) if command and code.commit else ()))
+
+
+def _unkept(code: Code, command: Sequence[str], folder: str) -> Iterator[str]:
+    """Yield what a command line names that is there, and is neither in the repository nor in the patch."""
+    import pygit2
+
+    for word in dict.fromkeys(each.partition("=")[2] or each for each in command[1:]):
+        if not word or "\0" in word or len(word) > _LONGEST_PATH or not os.path.exists(os.path.join(folder, word)):
+            continue
+        there = os.path.realpath(os.path.join(folder, word))
+        if there.startswith(("/dev/", "/proc/")):
+            continue
+        if os.path.commonpath([code.root, there]) != code.root:
+            yield f"the command names {shown(word)}, which is outside of the repository"
+        elif os.path.isfile(there):
+            inside = os.path.relpath(there, code.root)
+            try:
+                repository = pygit2.Repository(code.root)
+                if inside not in repository.index and repository.path_is_ignored(inside):
+                    yield f"the command names {shown(word)}, which Git ignores, so it is not kept"
+            except (pygit2.GitError, KeyError, ValueError, OSError):
+                continue
+
+
+def place_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Return which repository holds a path, as `Code.repository` names it, and the path from its root; None if none."""
+    import pygit2
+
+    there = os.path.realpath(path)
+    try:
+        found = pygit2.discover_repository(there)
+        if found is None:
+            return None
+        repository = pygit2.Repository(found)
+        if repository.is_bare:
+            return None
+        return _origin(repository), os.path.relpath(there, os.path.realpath(repository.workdir))
+    except (pygit2.GitError, KeyError, ValueError, OSError):
+        return None
 
 
 def capture(
@@ -128,6 +185,7 @@ def _capture(repository: pygit2.Repository, where: str, outputs: list[str], larg
         patch=changes.patch,
         folder=folder,
         missing=(*reasons, *changes.reasons()),
+        root=root,
     )
 
 

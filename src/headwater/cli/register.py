@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from headwater.cli.base import Session, argument, command, option, pairs
-from headwater.cli.output import busy, dim, strong
+from headwater.cli.layout import verdict
+from headwater.cli.output import busy, clean, dim, strong
 from headwater.names import parse_number, parse_slice
 
 __all__ = ["register"]
@@ -73,4 +74,12 @@ def register(
             description=description,
             code=code,
         )
-    session.emit(found, lambda: [strong(found.reference), f"{dim('commit')} {found.commit}"])
+
+    def lines() -> list[str]:
+        return [
+            strong(found.reference),
+            f"{dim('commit')} {found.commit}",
+            f"{dim('reproducible')} {clean(verdict(found.missing))}",
+        ]
+
+    session.emit(found, lines)

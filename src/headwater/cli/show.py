@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from headwater.cli.base import Session, argument, command
-from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table
+from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table, verdict
 from headwater.cli.output import dim, strong
 from headwater.names import parse_model, quote
 
@@ -93,6 +93,7 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
                 ("trained on", ", ".join(trained_on)),
                 ("code", _code(version.code)),
                 ("python", _environment(version.environment)),
+                ("reproducible", verdict(version.missing)),
                 ("params", pairs(version.params.items())),
                 ("tags", pairs(version.tags.items())),
             ]
