@@ -239,6 +239,8 @@ def as_json(value: Any) -> Any:
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if hasattr(value, "__dataclass_fields__"):
         return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): as_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.labels import Labels
     from headwater.query import QueryResult, Session
     from headwater.registration import Registration, Slices
+    from headwater.reproduction import Reproduction, Reproductions
 
 __all__ = ["Registry"]
 
@@ -52,6 +53,12 @@ class Registry:
         from headwater.registration import Registration
 
         return Registration(self._context, self._datasets)
+
+    @cached_property
+    def _reproductions(self) -> Reproductions:
+        from headwater.reproduction import Reproductions
+
+        return Reproductions(self._context, self._versions, self._datasets)
 
     @cached_property
     def _labels(self) -> Labels:
@@ -300,6 +307,46 @@ class Registry:
             else:
                 self._versions.verify(reference)
         return len(chosen)
+
+    def reproduce(
+        self,
+        reference: str,
+        dest: str | os.PathLike[str] | None = None,
+        *,
+        repository: str | os.PathLike[str] | None = None,
+        install: bool = False,
+        run: bool = True,
+        force: bool = False,
+        tell: Callable[[str], None] | None = None,
+        echo: Callable[[bytes], None] | None = None,
+    ) -> Reproduction:
+        """Make a version again from its lineage alone, and compare what comes out with what was recorded.
+
+        The code is checked out at its commit and its patch applied, each dataset version fetched, the environment
+        written as pinned requirements, and the recorded command run with the recorded seeds. **That runs code that the
+        lake names**: reproduce what you trust. The command sees a lake of its own, in `dest`, with the recorded
+        inputs under their names and numbers; what it registers and logs lands there, whatever lake it opens.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            dest: A folder that is not there, or is empty; by default `NAME-7-reproduced`.
+            repository: Another clone of the code's repository: a folder or a URL.
+            install: Build a virtual environment of the recorded packages, and run the command in it.
+            run: Whether to run the command; else everything is put into place for it.
+            force: Replace an earlier reproduction.
+            tell: Is told in a sentence what is done next.
+            echo: Is given what the command prints, as it comes.
+
+        Raises:
+            NotFoundError: The version, its command, its code's repository or commit, or a file of it is not there.
+            LakeError: The repository can't be reached.
+            IntegrityError: The patch does not apply, or an input is not what was recorded.
+            AlreadyExistsError: `dest` is not empty.
+            HeadwaterError: The environment can't be built, or the command failed.
+        """
+        return self._reproductions.reproduce(
+            reference, dest, repository=repository, install=install, run=run, force=force, tell=tell, echo=echo
+        )
 
     def is_dataset(self, reference: str) -> bool:
         """Tell a dataset from a model: by how it is written, or else by which of the two there is.

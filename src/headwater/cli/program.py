@@ -36,6 +36,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("show", "Show all about a model, a version, an alias or a dataset."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
+        "reproduce": ("reproduce", "Make a version again from its lineage, and compare."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),
         "alias": ("labels", "Name versions: set, delete and list aliases."),
         "tag-model": ("labels", "Set tags of a model or a version."),
