@@ -19,7 +19,6 @@ CHECKPOINT_EVERY = 50
 """Log entries between two checkpoints."""
 
 _ENTRY = re.compile(r"(\d{20})\.json$")
-_TIER = re.compile(r"(?:^|/)(\d)-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class DataFile:
     @property
     def tier(self) -> int:
         """Its compaction tier, which its name begins with; a stranger's file has none and is left alone."""
-        found = _TIER.search(self.path)
-        return int(found[1]) if found else 9
+        name = self.path.rpartition("/")[2]
+        return int(name[0]) if name[1:2] == "-" and "0" <= name[0] <= "9" else 9
 
 
 @dataclass(slots=True)
