@@ -50,14 +50,14 @@ def capture() -> Environment:
     return Environment(platform.python_version(), platform.platform(), packages.encode())
 
 
-def _known(package: metadata.Distribution) -> tuple[str | None, str]:
+def _known(package: metadata.Distribution) -> tuple[str, str]:
     """Return name and version; Python's own parser takes a tenth of a second for a hundred packages."""
     head = (package.read_text("METADATA") or package.read_text("PKG-INFO") or "").partition("\n\n")[0]
     name, version = _NAME.search(head), _VERSION.search(head)
     if name is not None and version is not None:
         return name[1], version[1]
-    found: str | None = package.metadata["Name"]
-    return found, package.version or ""
+    # Written over several lines, say; a line of ours is one package's, whatever stands there.
+    return "".join((package.metadata["Name"] or "").split()), "".join((package.version or "").split())
 
 
 def _line(name: str, version: str, origin: str | None) -> str:
