@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from headwater import config
+from headwater import active, config
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, IntegrityError, LakeError, NotFoundError
 from headwater.ids import new_id
@@ -16,7 +17,10 @@ from headwater.schema import TABLES
 from headwater.state import Folds
 from headwater.transaction import Transaction, Writer
 
-__all__ = ["FORMAT", "MARKER", "create", "open"]
+if TYPE_CHECKING:
+    from headwater.run import Run
+
+__all__ = ["FORMAT", "MARKER", "create", "current_run", "open"]
 
 MARKER = "headwater.json"
 """Object at the root of every branch that says: this is a registry, of this format, with this ID."""
@@ -103,6 +107,24 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
     except BaseException:
         lake.close()
         raise
+
+
+def current_run() -> Run | None:
+    """Return the active run of this process, or None.
+
+    In a process that `headwater run` started it is that run (`HEADWATER_RUN_ID`), joined when it is first asked for.
+
+    Raises:
+        HeadwaterError: The lake of the run that started this process can't be opened.
+    """
+    run: Run | None = active.current()
+    if run is not None or active.to_join() is None:
+        return run
+    registry = open()
+    run = registry.current_run()
+    if run is None:  # else it stays open: the run writes to it until the process ends
+        registry.close()
+    return run
 
 
 def _marker(lake: Lake, ref: str | None = None) -> bytes | None:

@@ -26,8 +26,9 @@ headwater register resnet --external s3://models/resnet.onnx --sha256 9f86d08188
     "--data",
     metavar="DATASET",
     multiple=True,
-    help="A dataset version that it was trained on. Repeatable, as are the next four.",
+    help="A dataset version that it was trained on. Repeatable, as are --metric to --tag.",
 )
+@option("--run", metavar="ID", help="The run that made it: what it used and measured is recorded.")
 @option("--metric", metavar="KEY=VALUE", multiple=True, help="A metric over all rows.")
 @option("--slice", "slices", metavar="KEY[COL=VAL]=VALUE", multiple=True, help="A metric on a slice.")
 @option("--param", metavar="K=V", multiple=True, help="A parameter.")
@@ -43,6 +44,7 @@ def register(
     external: str | None,
     sha256: str | None,
     data: tuple[str, ...],
+    run: str | None,
     metric: tuple[str, ...],
     slices: tuple[str, ...],
     param: tuple[str, ...],
@@ -72,5 +74,6 @@ def register(
             tags=tags,
             description=description,
             code=code,
+            run=run,
         )
     session.emit(found, lambda: [strong(found.reference), f"{dim('commit')} {found.commit}"])
