@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from headwater.deltalog import DataFile
 from headwater.errors import IntegrityError
 from headwater.lake.base import Lake
 from headwater.model import Metric
@@ -17,6 +18,7 @@ from headwater.tables import folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 __all__ = ["curve", "newest", "newest_of_runs"]
 
@@ -87,7 +89,7 @@ def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    parts = list(_read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal")))
+    parts = list(_read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal"), newest=True))
     if not parts:
         return
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
@@ -105,8 +107,7 @@ def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -
     rows = pa.table({"group": group, "step": step, "age": age, "at": _positions(len(table))})
     for column in ("step", "age"):
         rows = _with_greatest(rows, column)
-    chosen = table.take(rows.column("at"))
-    found = chosen.to_pylist()
+    found = table.take(rows.column("at")).to_pylist()
     found.sort(key=lambda row: (row["run_id"] or "", row["key"], row["slice"], row["dataset_id"] or ""))
     for row in found:
         metric = Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"])
@@ -133,8 +134,18 @@ def _with_greatest(rows: pa.Table, column: str) -> pa.Table:
 
 
 # -- files and row groups ---------------------------------------------------------------------------------------------
-def _read(lake: Lake, fold: Fold, wanted: Wanted, columns: Collection[str]) -> Iterator[pa.Table]:
-    """Yield the rows that are wanted, file by file, the oldest first; texts are dictionary-encoded."""
+def _read(
+    lake: Lake, fold: Fold, wanted: Wanted, columns: Collection[str], *, newest: bool = False
+) -> Iterator[pa.Table]:
+    """Yield the rows that are wanted, file by file, the oldest first; texts are dictionary-encoded.
+
+    Args:
+        lake: The lake.
+        fold: The commit.
+        wanted: Which rows.
+        columns: Which of their columns.
+        newest: Whether rows may be left out that are in one row group with a newer one of their series.
+    """
     import pyarrow as pa
 
     base = folder("metrics")
@@ -143,16 +154,16 @@ def _read(lake: Lake, fold: Fold, wanted: Wanted, columns: Collection[str]) -> I
     paths = sorted((base + file.path for file in files), key=lambda path: path.rpartition("/")[2].partition("-")[2])
     for path, local in lake.localize(fold.commit, paths).items():
         try:
-            yield from _read_file(str(local), wanted, columns)
+            yield from _read_file(str(local), wanted, columns, newest)
         except (pa.ArrowException, OSError) as error:
             raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
 
 
-def _may_hold(file: Any, wanted: Wanted) -> bool:
+def _may_hold(file: DataFile, wanted: Wanted) -> bool:
     return all(each is None or file.may_hold(name, *each) for name, each in wanted.items())
 
 
-def _read_file(path: str, wanted: Wanted, columns: Collection[str]) -> Iterator[pa.Table]:
+def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=True, read_dictionary=list(_TEXTS)) as file:
@@ -161,15 +172,41 @@ def _read_file(path: str, wanted: Wanted, columns: Collection[str]) -> Iterator[
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             doubtful = _doubtful({name: group.column(position[name]) for name in wanted}, wanted)
-            if doubtful is not None:
+            if doubtful is None:
+                continue
+            if newest and not doubtful and all(_is_constant(group.column(position[name])) for name in _TEXTS):
+                yield file.read_row_group(number, columns=list(columns)).slice(_newest_of(file, number), 1)
+            else:
                 together.setdefault(tuple(doubtful), []).append(number)
-        for doubtful_names, numbers in together.items():
-            names = list(dict.fromkeys([*columns, *doubtful_names]))
-            table = file.read_row_groups(numbers, columns=names)
-            if doubtful_names:
-                table = table.filter(_mask(table, {name: wanted[name] for name in doubtful_names}))
+        for names, numbers in together.items():
+            table = file.read_row_groups(numbers, columns=list(dict.fromkeys([*columns, *names])))
+            if names:
+                table = table.filter(_mask(table, {name: wanted[name] for name in names}))
             if len(table):
                 yield table.select(list(columns))
+
+
+def _is_constant(chunk: Any) -> bool:
+    """Return whether a column has one value, or none, in all rows of a row group."""
+    known = chunk.statistics
+    if known is None or not known.has_null_count:
+        return False
+    if known.null_count == chunk.num_values:
+        return True
+    return bool(known.null_count == 0 and known.has_min_max and known.min == known.max)
+
+
+def _newest_of(file: pq.ParquetFile, number: int) -> int:
+    """Return the position of the newest row in a row group of one series and one transaction: the last largest step."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = file.read_row_group(number, columns=["step", "ordinal"])
+    step = pc.fill_null(table.column("step"), -1)
+    tied = pc.filter(table.column("ordinal"), pc.equal(step, pc.max(step)))
+    at = pc.index(table.column("ordinal"), pc.max(tied))
+    assert isinstance(at, pa.Int64Scalar)
+    return int(at.as_py())
 
 
 def _doubtful(chunks: Mapping[str, Any], wanted: Wanted) -> list[str] | None:
