@@ -7,7 +7,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["RUN_ID", "current", "end_all", "enter", "entered", "joined", "leave", "opened", "push", "to_join"]
+__all__ = ["RUN_ID", "claim", "current", "end_all", "enter", "entered", "leave", "opened", "outer", "push"]
 
 RUN_ID = "HEADWATER_RUN_ID"
 """The environment variable through which a process that a run started finds it."""
@@ -15,7 +15,7 @@ RUN_ID = "HEADWATER_RUN_ID"
 _guard = threading.Lock()
 _opened: list[Any] = []
 _entered: ContextVar[tuple[Any, ...]] = ContextVar("headwater_runs", default=())
-_joined: list[int] = []
+_claimed: list[int] = []
 
 
 def push(run: Any) -> None:
@@ -52,15 +52,17 @@ def current() -> Any:
     return entered() or next((run for run in reversed(opened()) if not run.ended), None)
 
 
-def to_join() -> str | None:
-    """Return the ID of the run that started this process, if it is not joined yet."""
-    run_id = os.environ.get(RUN_ID)
-    return run_id if run_id and os.getpid() not in _joined else None
+def outer() -> str | None:
+    """Return the ID of the run that started this process, by its environment."""
+    return os.environ.get(RUN_ID) or None
 
 
-def joined() -> None:
-    """Note that this process has joined the run that started it, so that the next run is one of its own."""
-    _joined[:] = [os.getpid()]
+def claim(*, only_ask: bool = False) -> bool:
+    """Let the first run that a process starts be the one that started it: return whether this is the first."""
+    first = os.getpid() not in _claimed
+    if not only_ask:
+        _claimed[:] = [os.getpid()]
+    return first
 
 
 def end_all(lake: Any, error: BaseException | None) -> None:

@@ -118,7 +118,7 @@ def current_run() -> Run | None:
         HeadwaterError: The lake of the run that started this process can't be opened.
     """
     run: Run | None = active.current()
-    if run is not None or active.to_join() is None:
+    if run is not None or active.outer() is None:
         return run
     registry = open()
     run = registry.current_run()

@@ -547,19 +547,13 @@ class Registry:
 
     def start_command(self, name: str | None, command: Sequence[str], **attributes: Any) -> Run:
         """Start a run of a command that is going to be started, which joins it. See `start_run`."""
-        unsaid = dict.fromkeys(("params", "tags", "description", "code", "parent"))
-        return self._runs.start(
-            self,
-            name,
-            command=command,
-            nested=active.to_join() is not None,
-            **{**unsaid, **attributes},
-        )
+        unsaid = dict.fromkeys(("params", "tags", "description", "code", "parent", "nested"))
+        return self._runs.start(self, name, command=command, **{**unsaid, **attributes})
 
     def current_run(self) -> Run | None:
         """Return the active run of this process, or join the one of this lake that started it; None: there is none."""
         run: Run | None = active.current()
-        return run if run is not None or active.to_join() is None else self._runs.join(self)
+        return run if run is not None or active.outer() is None else self._runs.join(self)
 
     def runs(
         self, experiment: str | None = None, *, where: str | None = None, limit: int | None = None

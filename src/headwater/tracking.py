@@ -63,7 +63,9 @@ class Runs:
         check_key(experiment, "run's experiment")
         if description is not None:
             check_text(description, "description")
-        if parent is None and nested is None and (joined := self.join(home)) is not None:
+        first = parent is None and nested is None and command is None and active.claim(only_ask=True)
+        if first and (joined := self._joined(home)) is not None:
+            active.claim()
             joined.log_params(given_params)
             joined.set_tags(given_tags)
             if description is not None:
@@ -118,23 +120,31 @@ class Runs:
             return find(fold, parent)
         if parent is not None:
             return find(fold, parent.run_id)
-        around = active.current() if nested else active.entered()
-        if nested is False or (around is None and not nested):
+        if nested is False:
             return None
-        if around is None:
+        around = active.entered() or (active.current() if nested else None)
+        run_id = around.run_id if around is not None else active.outer()
+        if run_id is None and nested:
             raise InvalidInputError("there is no active run to be a part of", hint="start the outer run first")
-        here = fold.one("SELECT run_id FROM runs WHERE run_id = ?", around.run_id)
+        here = fold.one("SELECT run_id FROM runs WHERE run_id = ?", run_id)
         return str(here[0]) if here is not None else None
 
+    def _joined(self, home: Home) -> Run | None:
+        """Return this process's part of the run that started it, which is joined if need be."""
+        for run in active.opened():
+            if run.run_id == active.outer() and not run.ended:
+                found: Run = run
+                return found
+        return self.join(home)
+
     def join(self, home: Home) -> Run | None:
-        """Join the run that started this process (`HEADWATER_RUN_ID`), once; None where there is none in this lake."""
-        run_id = active.to_join()
+        """Join the run that started this process (`HEADWATER_RUN_ID`); None where there is none in this lake."""
+        run_id = active.outer()
         if run_id is None or self._context.commit is not None:
             return None
         with self._context.reading() as fold:
             if fold.one("SELECT 1 FROM runs WHERE run_id = ?", run_id) is None:
                 return None
-        active.joined()
         info = self.get(run_id, home)
         spool = landing.make_spool(self._context, run_id, owner=False, host=info.host)
         return Run(home, self._context, info, spool, Part(False, info.host))

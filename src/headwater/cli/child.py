@@ -137,8 +137,14 @@ def _copy(source: BinaryIO, to: int, output: _Output) -> None:
     reader = source.fileno()
     heard = True
     stream = sys.stdout if to == 1 else sys.stderr
+    line = b""
     while chunk := os.read(reader, 1 << 16):
-        output.add(chunk)
+        # Kept in whole lines, so that those of the two streams do not mix.
+        whole, newline, line = (line + chunk).rpartition(b"\n")
+        output.add(whole + newline)
+        if len(line) > 1 << 16:
+            output.add(line)
+            line = b""
         if heard:
             try:
                 raw = getattr(stream, "buffer", None)
@@ -149,6 +155,7 @@ def _copy(source: BinaryIO, to: int, output: _Output) -> None:
                 stream.flush()
             except (OSError, ValueError):
                 heard = False
+    output.add(line)
 
 
 @contextmanager
