@@ -27,6 +27,7 @@ __all__ = [
     "digest_of",
     "flavors_of",
     "fold_path",
+    "remove",
     "scan",
     "write",
 ]
@@ -288,7 +289,7 @@ def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, known: K
             else:
                 _move(beside, place, {file.path for file in wanted.files}, force=force, known=known)
     finally:
-        _remove(beside)
+        remove(beside)
     return place
 
 
@@ -337,7 +338,8 @@ def _move(beside: Path, place: Path, names: set[str], *, force: bool, known: Kno
         (beside / name).replace(target)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
+    """Delete a folder and all in it, as far as that goes."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,7 @@ from headwater.content import Changes, Opened, Workbench
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros, new_id
-from headwater.model import ArtifactFile, DatasetDiff, DatasetVersion
+from headwater.model import ArtifactFile, DataPath, DatasetDiff, DatasetVersion
 from headwater.names import check_name, check_text, parse_dataset, quote, shown
 from headwater.state import Fold
 
@@ -93,7 +93,7 @@ def _build(row: Any, owner: Any) -> DatasetVersion:
         key=tuple(data["key"]),
         recorded_at=from_micros(data["recorded_at"]),
         actor=data["actor"],
-        path=data["path"],
+        path=DataPath(data["path"]),
         description=data["description"],
         base_dataset_id=data["base_dataset_id"],
         added=data["added"],
@@ -128,6 +128,7 @@ class Datasets:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._checked: set[tuple[str, int, str]] = set()
 
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, reference: str, owner: Any = None) -> DatasetVersion:
@@ -179,6 +180,7 @@ class Datasets:
         bump: str | None = None,
         derived_from: Iterable[str] = (),
         description: str | None = None,
+        run: str | None = None,
         owner: Any = None,
     ) -> DatasetVersion:
         """Add a version of a dataset, or return the newest, with `created` False, where nothing is new.
@@ -193,6 +195,7 @@ class Datasets:
             bump: `major`, `minor` or `patch`: at least this, where there is a difference.
             derived_from: Dataset versions that it was made from.
             description: What it is.
+            run: The ID of the run that made it.
             owner: The registry that the returned version belongs to.
 
         Raises:
@@ -218,7 +221,7 @@ class Datasets:
             change = self._difference(bench, base, new)
             if base is not None and change is None:
                 return replace(base.version, created=False, _owner=owner)
-            semver, created = self._land(name, base, change, new, bench, bump, sources, description)
+            semver, created = self._land(name, base, change, new, bench, bump, sources, description, run)
         return replace(self.get(f"{quote(name)}@{semver}", owner), created=created)
 
     def _newest(self, fold: Fold, name: str) -> _Stored | None:
@@ -235,6 +238,7 @@ class Datasets:
         bump: str | None,
         sources: builtins.list[str],
         description: str | None,
+        run: str | None,
     ) -> tuple[str, bool]:
         """Write the version in one transaction; return its number, and whether it is new."""
         dataset_id = new_id()
@@ -272,6 +276,8 @@ class Datasets:
             )
             for source in dict.fromkeys(self.id_of(tx.fold, each) for each in sources):
                 tx.append("lineage", source=f"dataset:{source}", relation="derived", target=f"dataset:{dataset_id}")
+            if run is not None:
+                tx.append("lineage", source=f"run:{run}", relation="produced", target=f"dataset:{dataset_id}")
             tx.subject = f"{quote(name)}@{semver}"
             tx.message = f"data add {quote(name)}@{semver}" + (f": {sentence(change)}" if change else "")
             return semver, True
@@ -390,3 +396,22 @@ class Datasets:
         version, lake = stored.version, self._context.lake
         artifacts.check_in_lake(lake, stored.commit, version.path, version.reference, stored.files)
         return Wanted(version.reference, stored.files, lambda path: lake.open(stored.commit, version.path + path))
+
+    def local_files(self, reference: str) -> tuple[DatasetVersion, dict[str, Path]]:
+        """Return a version, and local files of it by the name that each has in its folder; never to be written to.
+
+        Raises:
+            IntegrityError: One is missing, or is not what was added.
+        """
+        with self._context.reading() as fold:
+            stored = _Stored.of(fold, _row_of(fold, reference))
+        version, lake = stored.version, self._context.lake
+        artifacts.check_in_lake(lake, stored.commit, version.path, version.reference, stored.files)
+        found = lake.localize(stored.commit, [version.path + file.path for file in stored.files])
+        local = {file.path: found[version.path + file.path].absolute() for file in stored.files}
+        for file in stored.files:
+            seen = (str(local[file.path]), local[file.path].stat().st_mtime_ns, file.sha256)
+            if seen not in self._checked:
+                artifacts.copy(Wanted(version.reference, [file], lambda name: local[name].open("rb")), file, None)
+                self._checked.add(seen)
+        return version, local

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from headwater import config, marker
+from headwater import active, config, marker
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, LakeError
 from headwater.lake import connect as lakes
@@ -14,7 +15,10 @@ from headwater.registry import Registry
 from headwater.state import Folds
 from headwater.transaction import Writer
 
-__all__ = ["FORMAT", "MARKER", "create", "open"]
+if TYPE_CHECKING:
+    from headwater.run import Run
+
+__all__ = ["FORMAT", "MARKER", "create", "current_run", "open"]
 
 
 def open(
@@ -91,3 +95,21 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
     except BaseException:
         lake.close()
         raise
+
+
+def current_run() -> Run | None:
+    """Return the active run of this process, or None.
+
+    In a process that `headwater run` started it is that run (`HEADWATER_RUN_ID`), joined when it is first asked for.
+
+    Raises:
+        HeadwaterError: The lake of the run that started this process can't be opened.
+    """
+    run: Run | None = active.current()
+    if run is not None or active.outer() is None:
+        return run
+    registry = open()
+    run = registry.current_run()
+    if run is None:  # else it stays open: the run writes to it until the process ends
+        registry.close()
+    return run

@@ -14,7 +14,7 @@ from headwater.errors import IntegrityError, NotFoundError
 from headwater.lookup import build_version, name_of, version_row
 from headwater.model import ModelVersion
 from headwater.names import parse_model, quote
-from headwater.source import NO_RUN
+from headwater.source import NO_COMMAND, NO_RUN
 from headwater.state import Fold
 
 __all__ = ["Input", "Measured", "Recipe", "kept", "measured", "read"]
@@ -84,7 +84,7 @@ def read(context: Context, reference: str, owner: Any = None) -> Recipe:
         if run is None:
             raise NotFoundError(f"{what} can't be reproduced: {NO_RUN}", hint=_EARLIER)
         if not run["command"]:
-            raise NotFoundError(f"{what} can't be reproduced: its run recorded no command line", hint=_EARLIER)
+            raise NotFoundError(f"{what} can't be reproduced: {NO_COMMAND}", hint=_EARLIER)
         code = run["code"] or version.code
         if code is None or code["commit"] is None:
             said = [each for each in (*(run["missing"] or ()), *version.missing) if each != NO_RUN]

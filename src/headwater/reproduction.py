@@ -23,14 +23,14 @@ from headwater.scratch import Scratch
 from headwater.versions import Versions
 from headwater.workplace import Workplace
 
-__all__ = ["DATA", "Comparison", "Reproduction", "Reproductions"]
+__all__ = ["DATA", "MetricComparison", "Reproduction", "Reproductions"]
 
 DATA = "HEADWATER_DATA"
 """Tells the command which folder the datasets are in: `NAME@V` each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MetricComparison:
     """A metric as it was recorded and as it came out; None where it is only in one of the two."""
 
     key: str
@@ -63,7 +63,7 @@ class Reproduction:
     """Where it runs."""
     ran: bool
     seconds: float | None
-    metrics: tuple[Comparison, ...]
+    metrics: tuple[MetricComparison, ...]
     metrics_equal: bool | None
     """Whether every recorded metric came out the same, to the last bit; None where there were none or nothing ran."""
     digest: str
@@ -186,7 +186,7 @@ class Reproductions:
         compared = []
         for key, part in sorted(what.metrics.keys() | found.keys()) if ran else ():
             was, now = what.metrics.get((key, part)), found.get((key, part))
-            compared.append(Comparison(key, part, was, now, _equal(was, now)))
+            compared.append(MetricComparison(key, part, was, now, _equal(was, now)))
         differences = list(place.differences)
         if not what.code["dirty"] and any("not committed" in each for each in what.missing):
             differences.append("there were changes that were not kept")
@@ -222,7 +222,7 @@ class Reproductions:
         )
 
 
-def _difference(each: Comparison) -> str:
+def _difference(each: MetricComparison) -> str:
     name = f"{each.key}[{each.slice}]" if each.slice else each.key
     return f"{name} is {'missing' if each.found is None else f'{each.found!r}'}, and {each.recorded!r} was recorded"
 

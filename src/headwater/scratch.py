@@ -114,7 +114,8 @@ class Scratch:
                 rows = fold.rows("SELECT version_id, row FROM versions WHERE model_id = ? ORDER BY version", model_id)
                 made += [(each, json.loads(text)) for each, text in rows if each not in self._before]
             if made:
-                version_id, row = made[min(recipe.position, len(made) - 1)]
+                same = [each for each in made if each[1]["digest"] == recipe.version.digest]
+                version_id, row = same[0] if same else made[min(recipe.position, len(made) - 1)]
                 return row["digest"], measured(self._context, fold, [version_id], [row["run_id"] or self.run_id])
             runs = [each for (each,) in fold.rows("SELECT run_id FROM runs ORDER BY run_id")]
             return None, measured(self._context, fold, [], runs)

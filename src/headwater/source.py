@@ -18,10 +18,13 @@ from headwater.names import shown
 if TYPE_CHECKING:
     import pygit2
 
-__all__ = ["LARGEST_PATCH", "NO_RUN", "Code", "capture", "missing", "place_of"]
+__all__ = ["LARGEST_PATCH", "NO_COMMAND", "NO_RUN", "Code", "capture", "missing", "place_of"]
 
 NO_RUN = "there was no run, so there is no command to run again"
 """Why a version that was registered without a run can't be reproduced."""
+
+NO_COMMAND = "its run recorded no command line, as in a notebook, so there is nothing to run again"
+"""Why a version of a run that has no command line can't be reproduced."""
 
 LARGEST_PATCH = 10 << 20
 """Bytes of uncommitted changes that are kept, in all. What goes beyond is left out, largest files first, and named."""

@@ -33,7 +33,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
         "versions": ("models", "List a model's versions, newest first."),
-        "show": ("show", "Show all about a model, a version, an alias or a dataset."),
+        "show": ("show", "Show all about a model, a version, an alias, a dataset or a run."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
         "reproduce": ("reproduce", "Make a version again from its lineage, and compare."),
@@ -43,6 +43,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "describe": ("labels", "Set the description of a model or a version."),
         "rename": ("labels", "Give a model another name."),
         "delete": ("labels", "Hide a version or a model, or bring it back."),
+    },
+    "Runs": {
+        "run": ("runs", "Run a command and record it as a run; or show one."),
+        "runs": ("runs", "List runs, newest first."),
+        "compare": ("runs", "Put runs and model versions side by side."),
     },
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),

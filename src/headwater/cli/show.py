@@ -23,16 +23,22 @@ __all__ = ["dataset_lines", "show", "show_dataset"]
     example="""\
 headwater show flight-delay
 headwater show flight-delay@champion
-headwater show flights@1.1.0""",
+headwater show flights@1.1.0
+headwater show run:0192d3f1""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, an alias or a dataset.
+    """Show all about a model, a version, an alias, a dataset or a run.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
-    model:flight-delay/7 or dataset:flights@1.1.0.
+    model:flight-delay/7, dataset:flights@1.1.0 or run:0192d3f1.
     """
     with session.open() as registry:
+        if reference.startswith("run:"):
+            from headwater.cli.runs import show_run
+
+            show_run(session, registry, reference)
+            return
         if registry.is_dataset(reference):
             show_dataset(session, registry, reference)
             return
