@@ -548,3 +548,104 @@ def test_while_reproducing_every_lake_is_the_scratch_lake(tmp_path: Path, monkey
         with opened:
             assert opened.url == str(tmp_path / "scratch")
     assert not (tmp_path / "real").exists()
+
+
+# -- from end to end --------------------------------------------------------------------------------------------------
+_OF_A_RUN = """
+import pathlib, random, sys
+import headwater
+
+with headwater.open() as registry, registry.start_run("train", experiment="delays", params={"depth": 6}) as run:
+    rows = run.use("flights@1.0.0").arrow().column("n").to_pylist()
+    random.seed(int(sys.argv[1]))
+    for step in range(3):
+        run.log_metric("loss", 1 / (step + 1), step=step)
+    auc = sum(rows) + random.random()
+    run.log_metric("auc", auc)
+    run.log_metric("auc", rows[0], slice={"half": "first"})
+    pathlib.Path("model.txt").write_text(repr(auc))
+    print(run.register("delay", "model.txt").reference)
+"""
+
+_OF_A_COMMAND = """
+import pathlib
+import headwater
+
+run = headwater.current_run()
+rows = run.use("flights").arrow().column("n").to_pylist()
+run.log_metrics({"sum": float(sum(rows))})
+pathlib.Path("out").mkdir(exist_ok=True)
+pathlib.Path("out/model.txt").write_text(str(hash("a string")))
+run.register("delay", "out")
+"""
+
+
+@pytest.mark.parametrize(("script", "around"), [(_OF_A_RUN, False), (_OF_A_RUN, True), (_OF_A_COMMAND, True)])
+def test_what_a_run_made_is_made_again(
+    registry: Registry, flights: Path, tmp_path: Path, script: str, around: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "far.git")
+    git(tmp_path, "clone", "-q", "far.git", "near")
+    near = tmp_path / "near"
+    (near / "jobs").mkdir()
+    (near / "jobs" / "train.py").write_text("raise SystemExit('an older one')\n")
+    git(near, "add", "-A")
+    git(near, "commit", "-qm", "first")
+    git(near, "push", "-q", "origin", "HEAD")
+    (near / "jobs" / "train.py").write_text(script)
+    command = [sys.executable, "train.py", "42"]
+    if around:
+        command = [sys.executable, "-m", "headwater", "run", "--", *command]
+    monkeypatch.setenv("HEADWATER_LAKE", registry.url)
+    monkeypatch.setenv("PYTHONHASHSEED", "99")
+    subprocess.run(command, cwd=near / "jobs", check=True, capture_output=True)
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    (version,) = registry.versions("delay")
+    assert version.missing == ()
+    assert version.reproducible is True
+    assert version.run_id is not None
+    assert registry.run(version.run_id).missing == ()
+    head, runs = registry.head, len(registry.runs())
+    made = registry.reproduce("delay/1", tmp_path / "again")
+    assert made.differences == ()
+    assert (made.metrics_equal, made.digest_equal) == (True, True)
+    assert made.repository == str(tmp_path / "far.git")
+    assert set(made.data) == ({"flights@1.0.0"} if script == _OF_A_RUN else {"flights@1.1.0"})
+    compared = {(each.key, each.slice): each.found for each in made.metrics}
+    if script == _OF_A_RUN:
+        assert compared[("loss", "")] == 1 / 3
+        assert compared[("auc", "half=first")] == 1.0
+    else:
+        assert compared == {("sum", ""): 46.0}
+    assert registry.head == head
+    assert len(registry.runs()) == runs
+    assert [each.version for each in registry.versions("delay")] == [1]
+
+
+def test_a_run_says_what_it_cannot_be_reproduced_without(
+    registry: Registry, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository / "jobs")
+    monkeypatch.setenv("HEADWATER_LAKE", registry.url)
+    outside = tmp_path / "data.csv"
+    outside.write_text("n\n1\n")
+    git(repository, "commit", "-qam", "second")
+    (repository / "model").write_text("1")
+    run = CommandLine()
+    with registry.start_command("run", [sys.executable, "train.py", str(outside)], experiment="e") as started:
+        version = started.register("m", repository / "model")
+    commit = git(repository, "rev-parse", "HEAD")[:12]
+    assert version.missing == (
+        f"the repository has no remote: commit {commit} is only on this machine",
+        f"the command names {str(outside)!r}, which is outside of the repository",
+    )
+    assert registry.run(started.run_id).missing == version.missing
+    assert "which is outside of the repository" in run.out("run", "show", started.run_id)
+    monkeypatch.chdir(tmp_path)
+    with registry.start_run("here") as started:
+        version = started.register("m", repository / "model")
+        assert version.missing[0] == "the code is in no Git repository"
+        assert source.NO_RUN not in version.missing
+        coded = started.register("m", repository / "model", code=repository)
+        assert coded.missing[0] == f"the repository has no remote: commit {commit} is only on this machine"
+        assert source.NO_RUN not in coded.missing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headwater.cli.base import Group, Session, argument, command, limited, option, pairs
-from headwater.cli.layout import count, fields, moment, paragraph, short, size, table
+from headwater.cli.layout import count, fields, moment, paragraph, short, size, table, verdict
 from headwater.cli.layout import pairs as listed
 from headwater.cli.output import note, paint, strong
 
@@ -209,6 +209,7 @@ def _run_lines(info: RunInfo, metrics: Any, inputs: list[str], versions: list[st
             ("code", _code(info.code)),
             ("python", _environment(info.environment)),
             ("seeds", listed(info.seeds.items())),
+            ("reproducible", verdict(info.missing) if info.missing is not None else ""),
             ("used", ", ".join(inputs)),
             ("made", ", ".join(versions)),
             ("params", listed(sorted(info.params.items()))),
