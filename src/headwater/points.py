@@ -39,6 +39,7 @@ def curve(lake: Lake, fold: Fold, wanted: Wanted) -> pa.Table:
         wanted: For each column one value, as a pair of itself.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     parts = list(_read(lake, fold, wanted, ("step", "value")))
     if not parts:
@@ -47,15 +48,9 @@ def curve(lake: Lake, fold: Fold, wanted: Wanted) -> pa.Table:
     if not _ascends(table.column("step").combine_chunks()):
         table = pa.concat_tables(list(_read(lake, fold, wanted, ("step", "value", "tx", "ordinal"))))
         table = table.set_column(table.column_names.index("tx"), "tx", table.column("tx").cast(pa.string()))
-        keys = [("step", "ascending"), ("tx", "ascending"), ("ordinal", "ascending")]
-        table = table.sort_by(keys) if not table.column("step").null_count else _nulls_first(table, keys)
+        table = table.append_column("at", pc.fill_null(table.column("step"), -1))
+        table = table.sort_by([("at", "ascending"), ("tx", "ascending"), ("ordinal", "ascending")])
     return table.select(["step", "value"]).combine_chunks()
-
-
-def _nulls_first(table: pa.Table, keys: list[tuple[str, str]]) -> pa.Table:
-    import pyarrow.compute as pc
-
-    return table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_start"))
 
 
 def _ascends(steps: pa.Array) -> bool:
