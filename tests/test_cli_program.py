@@ -92,8 +92,8 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
         if "--ref" in names:
             reading.add(" ".join(words))
     assert reading == {
-        "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "verify", "alias list", "data list",
-        "data versions", "data show", "data pull", "data diff", "trace", "impact",
+        "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "reproduce", "verify", "alias list",
+        "data list", "data versions", "data show", "data pull", "data diff", "trace", "impact",
     }  # fmt: skip
 
 
@@ -329,7 +329,7 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("headwater re", ["register", "resolve", "rename"]),
+        ("headwater re", ["register", "resolve", "reproduce", "rename"]),
         ("headwater alias ", ["set", "delete", "list"]),
         ("headwater resolve fl", ["flight-delay", "flight-delay@champion"]),
         ("headwater resolve flight-delay@", ["champion"]),

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.autologging import autolog
     from headwater.errors import (
         AlreadyExistsError,
         ConflictError,
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
         NotFoundError,
         PermissionDeniedError,
     )
-    from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion
-    from headwater.opening import create, open
+    from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion, RunInfo
+    from headwater.opening import create, current_run, open
     from headwater.query import QueryResult
     from headwater.registry import Registry
+    from headwater.run import Run
 
 __version__ = "0.1.0"
 
@@ -39,10 +41,21 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
     ),
-    "headwater.model": ("Alias", "ArtifactFile", "DatasetVersion", "LogEntry", "Metric", "Model", "ModelVersion"),
+    "headwater.autologging": ("autolog",),
+    "headwater.model": (
+        "Alias",
+        "ArtifactFile",
+        "DatasetVersion",
+        "LogEntry",
+        "Metric",
+        "Model",
+        "ModelVersion",
+        "RunInfo",
+    ),
     "headwater.query": ("QueryResult",),
-    "headwater.opening": ("create", "open"),
+    "headwater.opening": ("create", "current_run", "open"),
     "headwater.registry": ("Registry",),
+    "headwater.run": ("Run",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -65,7 +78,11 @@ __all__ = [
     "PermissionDeniedError",
     "QueryResult",
     "Registry",
+    "Run",
+    "RunInfo",
+    "autolog",
     "create",
+    "current_run",
     "open",
 ]
 

@@ -61,6 +61,7 @@ class Request:
         key: Columns that identify a row; those of the version before where there are none.
         bump: The least part of the version that is raised.
         sources: Dataset versions that it was made from.
+        run: The run that made it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Request:
     bump: str | None
     sources: tuple[str, ...]
     description: str | None
+    run: str | None = None
 
     @classmethod
     def checked(
@@ -78,6 +80,7 @@ class Request:
         bump: str | None,
         sources: Iterable[str],
         description: str | None,
+        run: str | None = None,
     ) -> Request:
         """Return a request.
 
@@ -92,7 +95,7 @@ class Request:
         if description is not None:
             check_text(description, "description")
         columns = (key,) if isinstance(key, str) else tuple(key)
-        return cls(name, columns, bump, (sources,) if isinstance(sources, str) else tuple(sources), description)
+        return cls(name, columns, bump, (sources,) if isinstance(sources, str) else tuple(sources), description, run)
 
 
 class Additions:
@@ -196,6 +199,8 @@ class Additions:
             )
             for source in _source_ids(tx.fold, request):
                 tx.append("lineage", source=f"dataset:{source}", relation="derived", target=f"dataset:{dataset_id}")
+            if request.run is not None:
+                tx.append("lineage", source=f"run:{request.run}", relation="produced", target=f"dataset:{dataset_id}")
             tx.subject = f"{quote(request.name)}@{semver}"
             tx.message = f"data add {tx.subject}" + (f": {sentence(change)}" if change else "")
             return semver, True
@@ -267,6 +272,8 @@ def _new_edges(fold: Fold, stored: Stored, request: Request) -> list[tuple[str, 
     for reference in request.sources:
         source = f"dataset:{row_of(fold, reference)[0]}"
         if fold.one(_IS_UPSTREAM, target, source):
+            if request.run is not None:
+                continue  # a run made again what it had read, or what was made of that
             what = "itself" if source == target else f"{reference}, which was made from it"
             raise InvalidInputError(
                 f"{stored.version.reference} can't be made from {what}", hint="name what it was made from"

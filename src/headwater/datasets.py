@@ -12,14 +12,15 @@ from typing import Any
 
 from headwater import artifacts, dvc, pinned
 from headwater.additions import Additions, Incoming, Request
+from headwater.artifacts import Wanted
 from headwater.comparison import changes_of_files, difference, kept_difference
-from headwater.content import Changes, Workbench
+from headwater.content import Changes, Opened, Workbench
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError
 from headwater.model import ArtifactFile, DatasetDiff, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
-from headwater.stored import Stored, build, files_of, parts, row_of, rows_of
+from headwater.stored import Stored, build, files_of, parts, row_of, row_with, rows_of
 
 __all__ = ["Datasets"]
 
@@ -34,6 +35,7 @@ class Datasets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._additions = Additions(context)
+        self._checked: set[tuple[str, int, str]] = set()
 
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, reference: str, owner: Any = None) -> DatasetVersion:
@@ -76,12 +78,11 @@ class Datasets:
 
     def described(self, fold: Fold, dataset_id: str) -> DatasetVersion:
         """Return the version of an ID, as a state has it."""
-        return _build(fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id), None)
+        return build(fold, row_with(fold, dataset_id), None)
 
     def opened(self, bench: Workbench, fold: Fold, dataset_id: str) -> Opened | None:
         """Return the rows of the version of an ID on a workbench; None where it is no table."""
-        row = fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id)
-        return self._open(bench, _Stored.of(fold, row))
+        return Stored.of(fold, row_with(fold, dataset_id)).opened(self._context.lake, bench)
 
     def all_references(self) -> builtins.list[str]:
         """Return every version, as references."""
@@ -99,6 +100,7 @@ class Datasets:
         bump: str | None = None,
         derived_from: Iterable[str] = (),
         description: str | None = None,
+        run: str | None = None,
         owner: Any = None,
     ) -> DatasetVersion:
         """Add a version of a dataset, or return the newest, with `created` False, where nothing is new.
@@ -116,6 +118,7 @@ class Datasets:
             bump: `major`, `minor` or `patch`: at least this, where there is a difference.
             derived_from: Dataset versions that it was made from.
             description: What it is.
+            run: The ID of the run that made it.
             owner: The registry that the returned version belongs to.
 
         Raises:
@@ -123,7 +126,7 @@ class Datasets:
                 version would derive from itself.
             NotFoundError: There is nothing at the path, or no such dataset to derive from.
         """
-        request = Request.checked(name, key=key, bump=bump, sources=derived_from, description=description)
+        request = Request.checked(name, key=key, bump=bump, sources=derived_from, description=description, run=run)
         self._additions.check(request)
         if pinned.is_in_lake(path):
             found = pinned.find(self._context.lake, str(path))
@@ -216,3 +219,22 @@ class Datasets:
         digests = {artifacts.digest_of(stored.files, single=single) for single in (len(stored.files) == 1, False)}
         if stored.version.digest not in digests:
             raise IntegrityError(f"{stored.version.reference}: its digest is not that of its files")
+
+    def local_files(self, reference: str) -> tuple[DatasetVersion, dict[str, Path]]:
+        """Return a version, and local files of it by the name that each has in its folder; never to be written to.
+
+        Raises:
+            IntegrityError: One is missing, or is not what was added.
+        """
+        with self._context.reading() as fold:
+            stored = Stored.of(fold, row_of(fold, reference))
+        version, lake = stored.version, self._context.lake
+        stored.wanted(lake)
+        found = lake.localize(stored.commit, [version.path + file.path for file in stored.files])
+        local = {file.path: found[version.path + file.path].absolute() for file in stored.files}
+        for file in stored.files:
+            seen = (str(local[file.path]), local[file.path].stat().st_mtime_ns, file.sha256)
+            if seen not in self._checked:
+                artifacts.copy(Wanted(version.reference, [file], lambda name: local[name].open("rb")), file, None)
+                self._checked.add(seen)
+        return version, local

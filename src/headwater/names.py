@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headwater.errors import InvalidInputError
@@ -11,6 +12,8 @@ from headwater.errors import InvalidInputError
 __all__ = [
     "DatasetRef",
     "ModelRef",
+    "as_number",
+    "as_texts",
     "canonical_slice",
     "check_alias",
     "check_branch",
@@ -284,3 +287,26 @@ def parse_pair(text: str, what: str) -> tuple[str, str]:
     if not equals:
         raise InvalidInputError(f"not a {what}: {shown(text)}", hint="write KEY=VALUE")
     return check_key(key, what), check_text(value, what)
+
+
+def as_number(key: str, value: object) -> float:
+    """Return the value of a metric; NaN and infinities are allowed.
+
+    Raises:
+        InvalidInputError: It is not a number.
+    """
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"metric {key!r} is not a number: {shown(repr(value))}", hint="give a float") from None
+
+
+def as_texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:
+    """Return params or tags, whose values are kept as text.
+
+    Raises:
+        InvalidInputError: A key or value can't be kept.
+    """
+    return {check_key(key, what): check_text(str(value), what) for key, value in (values or {}).items()}

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from headwater import active
 from headwater.context import Context
 from headwater.errors import InvalidInputError
 from headwater.lake import refs
-from headwater.model import Alias, ArtifactFile, DatasetDiff, DatasetVersion, LogEntry, Metric, Model, ModelVersion
+from headwater.model import (
+    Alias,
+    ArtifactFile,
+    DatasetDiff,
+    DatasetVersion,
+    LogEntry,
+    Metric,
+    Model,
+    ModelVersion,
+    RunInfo,
+)
 from headwater.names import check_branch, parse_model
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from headwater.datasets import Datasets
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Lineage, Tracing
     from headwater.query import Queries, QueryResult, Rows
+    from headwater.readers import Readers
     from headwater.registration import Registration, Slices
+    from headwater.reproduction import Reproduction, Reproductions
+    from headwater.run import Run
+    from headwater.runfiles import RunFiles
+    from headwater.sidebyside import Comparison
+    from headwater.tracking import Runs
 
 __all__ = ["Registry"]
 
@@ -55,6 +74,12 @@ class Registry:
         return Registration(self._context, self._datasets)
 
     @cached_property
+    def _reproductions(self) -> Reproductions:
+        from headwater.reproduction import Reproductions
+
+        return Reproductions(self._context, self._versions, self._datasets)
+
+    @cached_property
     def _labels(self) -> Labels:
         from headwater.labels import Labels
 
@@ -78,6 +103,24 @@ class Registry:
 
         return Queries(self._context.lake, self._context.folds, self._context.reading)
 
+    @cached_property
+    def _runs(self) -> Runs:
+        from headwater.tracking import Runs
+
+        return Runs(self._context)
+
+    @cached_property
+    def _run_files(self) -> RunFiles:
+        from headwater.runfiles import RunFiles
+
+        return RunFiles(self._context)
+
+    @cached_property
+    def _readers(self) -> Readers:
+        from headwater.readers import Readers
+
+        return Readers(self._context, self._datasets)
+
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
 
@@ -87,10 +130,17 @@ class Registry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._owner:
+            active.end_all(self._context.lake, error)
         self.close()
 
     def close(self) -> None:
-        """Let go of connections and files, unless another registry lent them (`branch` and `at` do)."""
+        """Let go of connections and files, unless another registry lent them (`branch` and `at` do).
+
+        Runs that go on in this lake are ended first.
+        """
+        if self._owner:
+            active.end_all(self._context.lake, None)
         if "_queries" in self.__dict__:
             self._queries.close()
         if self._owner:
@@ -171,6 +221,7 @@ class Registry:
         description: str | None = None,
         code: str | os.PathLike[str] | None = None,
         base: str | None = None,
+        run: str | None = None,
     ) -> ModelVersion:
         """Register a version of a model; the model is registered with its first version.
 
@@ -188,6 +239,7 @@ class Registry:
             description: What it is.
             code: A folder of the Git repository that made it; the current folder by default.
             base: The version that this one was made from.
+            run: The ID of the run that made it: what it used, its code, and the newest of its metrics are recorded.
 
         Returns:
             The version, with the commit that it was written in.
@@ -209,6 +261,7 @@ class Registry:
             description=description,
             code=code,
             base=base,
+            run=run,
         )
         return self._versions.registered(name, version_id, self)
 
@@ -313,6 +366,46 @@ class Registry:
                 self._versions.verify(reference)
         return len(chosen)
 
+    def reproduce(
+        self,
+        reference: str,
+        dest: str | os.PathLike[str] | None = None,
+        *,
+        repository: str | os.PathLike[str] | None = None,
+        install: bool = False,
+        run: bool = True,
+        force: bool = False,
+        tell: Callable[[str], None] | None = None,
+        echo: Callable[[bytes], None] | None = None,
+    ) -> Reproduction:
+        """Make a version again from its lineage alone, and compare what comes out with what was recorded.
+
+        The code is checked out at its commit and its patch applied, each dataset version fetched, the environment
+        written as pinned requirements, and the recorded command run with the recorded seeds. **That runs code that the
+        lake names**: reproduce what you trust. The command sees a lake of its own, in `dest`, with the recorded
+        inputs under their names and numbers; what it registers and logs lands there, whatever lake it opens.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            dest: A folder that is not there, or is empty; by default `NAME-7-reproduced`.
+            repository: Another clone of the code's repository: a folder or a URL.
+            install: Build a virtual environment of the recorded packages, and run the command in it.
+            run: Whether to run the command; else everything is put into place for it.
+            force: Replace an earlier reproduction.
+            tell: Is told in a sentence what is done next.
+            echo: Is given what the command prints, as it comes.
+
+        Raises:
+            NotFoundError: The version, its command, its code's repository or commit, or a file of it is not there.
+            LakeError: The repository can't be reached.
+            IntegrityError: The patch does not apply, or an input is not what was recorded.
+            AlreadyExistsError: `dest` is not empty.
+            HeadwaterError: The environment can't be built, or the command failed.
+        """
+        return self._reproductions.reproduce(
+            reference, dest, repository=repository, install=install, run=run, force=force, tell=tell, echo=echo
+        )
+
     def is_dataset(self, reference: str) -> bool:
         """Tell a dataset from a model: by how it is written, or else by which of the two there is.
 
@@ -399,6 +492,7 @@ class Registry:
         bump: str | None = None,
         derived_from: Iterable[str] = (),
         description: str | None = None,
+        run: str | None = None,
     ) -> DatasetVersion:
         """Add a version of a dataset; its semantic version is computed from the difference to the newest one.
 
@@ -410,12 +504,13 @@ class Registry:
             bump: `major`, `minor` or `patch`: at least this.
             derived_from: Dataset versions that it was made from.
             description: What it is.
+            run: The ID of the run that made it; `Run.add_dataset` gives it.
 
         Returns:
             The version; its `created` is False where nothing was new.
         """
         return self._datasets.add(
-            name, path, key=key, bump=bump, derived_from=derived_from, description=description, owner=self
+            name, path, key=key, bump=bump, derived_from=derived_from, description=description, run=run, owner=self
         )
 
     def import_dvc(
@@ -472,8 +567,32 @@ class Registry:
         return self._datasets.versions(name, self)
 
     def pull_dataset(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write a dataset version's files into a folder, every digest checked. See `pull`."""
-        return self._datasets.pull(reference, dest, force=force)
+        """Write a dataset version's files into a folder, every digest checked. See `pull`.
+
+        An active run records it as an input, as it does for `dataset_path` and `read_dataset`.
+        """
+        place = self._datasets.pull(reference, dest, force=force)
+        self._note_input(self._datasets.get(reference))
+        return place
+
+    def dataset_path(self, reference: str) -> Path:
+        """Return a local, read-only folder with a dataset's files, or its one file. See `DatasetVersion.path`."""
+        version, files = self._datasets.local_files(reference)
+        place = self._readers.path(version, files)
+        self._note_input(version)
+        return place
+
+    def read_dataset(self, reference: str, kind: str) -> Any:
+        """Return a dataset version's rows as `arrow`, `polars` or `duckdb`. See `DatasetVersion.arrow`."""
+        version, files = self._datasets.local_files(reference)
+        rows = self._readers.read(version, files, kind)
+        self._note_input(version)
+        return rows
+
+    def _note_input(self, version: DatasetVersion) -> None:
+        run = self.current_run()
+        if run is not None and run.knows(self._context.lake):
+            run.note_input(version.dataset_id)
 
     def diff_datasets(self, left: str, right: str) -> DatasetDiff:
         """Return what changed from one dataset version to another: counts, columns, and a few rows.
@@ -513,6 +632,129 @@ class Registry:
             NotFoundError: There is no such thing.
         """
         return self._tracing.impact(urn, rows)
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+    def start_run(
+        self,
+        name: str | None = None,
+        *,
+        experiment: str = "default",
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
+        description: str | None = None,
+        code: str | os.PathLike[str] | None = None,
+        parent: Run | RunInfo | str | None = None,
+        nested: bool | None = None,
+    ) -> Run:
+        """Start a run, which records code, command line, environment and seeds; use it in a `with`.
+
+        In a process that `headwater run` started, the first run that is started is the one that is there: it is joined,
+        and goes on when its `with` ends.
+
+        Args:
+            name: What it is called; need not be unique.
+            experiment: The group of runs that it belongs to.
+            params: Parameters; kept as text.
+            tags: Tags; kept as text, and may change later.
+            description: What it is.
+            code: A folder of the Git repository whose code runs; the current folder by default.
+            parent: The run that it is a part of.
+            nested: Whether it is a part of the active run; by default where that one's `with` is around.
+
+        Raises:
+            InvalidInputError: Something can't be kept, or this is a read-only view.
+            NotFoundError: There is no such parent or folder.
+        """
+        return self._runs.start(
+            self,
+            name,
+            experiment=experiment,
+            params=params,
+            tags=tags,
+            description=description,
+            code=code,
+            parent=parent,
+            nested=nested,
+        )
+
+    def start_command(self, name: str | None, command: Sequence[str], **attributes: Any) -> Run:
+        """Start a run of a command that is going to be started, which joins it. See `start_run`."""
+        unsaid = dict.fromkeys(("params", "tags", "description", "code", "parent", "nested"))
+        return self._runs.start(self, name, command=command, **{**unsaid, **attributes})
+
+    def current_run(self) -> Run | None:
+        """Return the active run of this process, or join the one of this lake that started it; None: there is none."""
+        run: Run | None = active.current()
+        return run if run is not None or active.outer() is None else self._runs.join(self)
+
+    def runs(
+        self, experiment: str | None = None, *, where: str | None = None, limit: int | None = None
+    ) -> list[RunInfo]:
+        """Return runs, newest first. Those of this machine whose process died are taken in first, and are `killed`.
+
+        Args:
+            experiment: Only those of this experiment.
+            where: A condition on the view `runs`, such as `metrics.auc > 0.7 and params.depth = '6'`.
+            limit: At most so many.
+
+        Raises:
+            InvalidInputError: The condition is not one.
+        """
+        return self._runs.list(
+            self, experiment=experiment, where=where, limit=limit, query=lambda text: self.sql(text).fetchall()
+        )
+
+    def run(self, reference: str) -> RunInfo:
+        """Return the run that an ID, 8 or more characters of one, or `run:ID` means.
+
+        Raises:
+            NotFoundError: There is no such run.
+        """
+        return self._runs.get(reference, self)
+
+    def run_metrics(self, reference: str) -> list[Metric]:
+        """Return the newest values of a run's metrics, over all rows and on slices."""
+        return self._runs.metrics(reference)
+
+    def run_inputs(self, reference: str) -> list[str]:
+        """Return the dataset versions that a run used, as references such as `flights@1.1.0`."""
+        return self._runs.inputs(reference)
+
+    def run_versions(self, reference: str) -> list[ModelVersion]:
+        """Return the model versions that a run made, the oldest first."""
+        return self._versions.by_ids(self._runs.versions(reference), self)
+
+    def curve(self, reference: str, key: str, *, slice: Mapping[str, object] | None = None) -> pa.Table:
+        """Return every point of a metric of a run, as Arrow columns `step` and `value`, by step.
+
+        Args:
+            reference: The run.
+            key: The metric.
+            slice: The rows that it was measured on, as `{column: value}`; all of them by default.
+        """
+        return self._runs.curve(reference, key, slice)
+
+    def log_artifact(self, reference: str, path: str | os.PathLike[str], name: str | None = None) -> list[ArtifactFile]:
+        """Keep a file or folder with a run. See `Run.log_artifact`."""
+        return self._run_files.log(reference, path, name)
+
+    def run_files(self, reference: str) -> list[ArtifactFile]:
+        """Return the files that are kept with a run, by path."""
+        return self._run_files.list(reference)
+
+    def pull_run(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write a run's files into a folder, every digest checked. See `pull`."""
+        return self._run_files.pull(reference, dest, force=force)
+
+    def compare(self, *references: str) -> Comparison:
+        """Put runs and model versions side by side: params, metrics, tags, inputs, code, and where they differ.
+
+        Raises:
+            NotFoundError: There is no such run or version.
+        """
+        from headwater.sidebyside import compare
+
+        return compare(self, references)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
     def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
@@ -559,6 +801,7 @@ class Registry:
             (models,) = fold.one("SELECT count(*) FROM models")
             (versions,) = fold.one("SELECT count(*) FROM versions")
             (datasets,) = fold.one("SELECT count(DISTINCT name) FROM datasets")
+            (runs,) = fold.one("SELECT count(*) FROM runs")
             commit = fold.commit
         return {
             "lake": self.url,
@@ -568,4 +811,5 @@ class Registry:
             "models": models,
             "versions": versions,
             "datasets": datasets,
+            "runs": runs,
         }

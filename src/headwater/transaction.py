@@ -22,7 +22,7 @@ from headwater.ids import new_id, now_micros
 from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
-from headwater.tables import Append, Row
+from headwater.tables import Append, Row, sweep
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -247,10 +247,15 @@ class Writer:
         """Delete a hidden branch in the background; nobody waits for it."""
         from concurrent.futures import ThreadPoolExecutor
 
-        if self._cleaner is None or self._cleaner[0] != os.getpid():
-            self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-            self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
-        self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
+        try:
+            if self._cleaner is None or self._cleaner[0] != os.getpid():
+                self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
+                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
+                self._cleaner[1].submit(sweep, self._lake.cache, time.time())
+            self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
+        except RuntimeError:
+            # The interpreter ends, and starts nothing in the background any more: a run lands its last points now.
+            _quietly(self._lake.delete_branch, name)
 
     def close(self) -> None:
         """Wait until the branches of ended transactions are gone."""

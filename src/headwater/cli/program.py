@@ -36,12 +36,18 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("show", "Show all about a model, version, dataset, or any URN."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
+        "reproduce": ("reproduce", "Make a version again from its lineage, and compare."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),
         "alias": ("labels", "Name versions: set, delete and list aliases."),
         "tag-model": ("labels", "Set tags of a model or a version."),
         "describe": ("labels", "Set the description of a model or a version."),
         "rename": ("labels", "Give a model another name."),
         "delete": ("labels", "Hide a version or a model, or bring it back."),
+    },
+    "Runs": {
+        "run": ("runs", "Run a command and record it as a run; or show one."),
+        "runs": ("runs", "List runs, newest first."),
+        "compare": ("runs", "Put runs and model versions side by side."),
     },
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),

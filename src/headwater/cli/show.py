@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headwater.cli.base import Session, argument, command
-from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table
+from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table, verdict
 from headwater.cli.output import dim, strong
 from headwater.names import parse_model, quote
 from headwater.urns import kind_of
@@ -24,7 +24,8 @@ __all__ = ["dataset_lines", "show", "show_dataset"]
     example="""\
 headwater show flight-delay
 headwater show flight-delay@champion
-headwater show flights@1.1.0""",
+headwater show flights@1.1.0
+headwater show run:0192d3f1""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
@@ -35,6 +36,11 @@ def show(session: Session, reference: str) -> None:
     object:PATH@COMMIT.
     """
     with session.open() as registry:
+        if reference.startswith("run:"):
+            from headwater.cli.runs import show_run
+
+            show_run(session, registry, reference)
+            return
         if kind_of(reference) not in ("", "model", "dataset"):
             _show_node(session, registry, reference)
             return
@@ -125,6 +131,7 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
                 ("trained on", ", ".join(trained_on)),
                 ("code", _code(version.code)),
                 ("python", _environment(version.environment)),
+                ("reproducible", verdict(version.missing)),
                 ("params", pairs(version.params.items())),
                 ("tags", pairs(version.tags.items())),
             ]
