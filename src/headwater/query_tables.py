@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from headwater.deltalog import DataFile
 from headwater.errors import LakeError
+from headwater.fold import FOLDED
 from headwater.lake.base import Lake
 from headwater.query_plan import NOT_HERE, stand_in
 from headwater.schema import TABLES, arrow_schema
@@ -60,6 +61,9 @@ COMMITS = {
 
 _NATURAL_KEYS = frozenset({"models", "lineage", "batches"})
 """Tables whose rows two branches may write with the same key: the row of the smallest `tx` stands."""
+
+_LARGE = frozenset(name for name, table in TABLES.items() if table.prune and name not in FOLDED)
+"""Tables that may have a hundred million rows, of which a query sees the files that it may need."""
 
 _HELD_ROWS = 200_000
 """Small tables of up to so many rows are held in memory for a session; larger ones are scanned where they lie."""
@@ -154,7 +158,7 @@ class Snapshot:
 
     def large(self, named: Iterable[str]) -> list[str]:
         """Return which tables of those named are pruned by statistics: there is something to prune."""
-        return [name for name in named if name in TABLES and TABLES[name].prune and len(self._files[name]) > 1]
+        return [name for name in named if name in _LARGE and len(self._files[name]) > 1]
 
     def is_whole(self) -> bool:
         """Return whether the files of small tables that are read where they lie are still there."""
@@ -168,8 +172,9 @@ class Snapshot:
             LakeError: A file can't be fetched.
         """
         read = {}
-        large = self.large(named)
-        for name in named:
+        here = frozenset(named)
+        large = self.large(here)
+        for name in here:
             if name in self._brought or name in large or (name not in TABLES and name != "commits"):
                 continue
             if name == "commits":
@@ -178,7 +183,8 @@ class Snapshot:
                 read[name] = self._bring(name)
             self._brought.add(name)
         for name in _HELD_VIEWS:
-            if name in named and name not in self._brought:
+            # A table of the same name may be all that is named: then not all that the view reads is here.
+            if name not in self._brought and _reads()[name] <= here:
                 self._hold(name)
                 self._brought.add(name)
         return read
