@@ -32,9 +32,8 @@ class _Run(Group):
         at = args.index("--")
         ctx.meta[_COMMAND] = args[at + 1 :]
         rest = click.Command.parse_args(self, ctx, args[:at])
-        if ctx.protected_args or rest:
-            extra = " ".join([*ctx.protected_args, *rest])
-            raise click.UsageError(f"{extra!r} stands before --, where options do", ctx)
+        if rest:
+            raise click.UsageError(f"{' '.join(rest)!r} stands before --, where options do", ctx)
         return rest
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
