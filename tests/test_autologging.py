@@ -32,12 +32,12 @@ def logged() -> Iterator[None]:
 
 def test_a_fit_logs_params_time_score_and_schema(registry: Registry, logged: None) -> None:
     with registry.start_run() as run:
-        LogisticRegression(C=0.5).fit(X, Y)
+        model = LogisticRegression(C=0.5).fit(X, Y)
     (info,) = registry.runs()
     assert (info.params["estimator_class"], info.params["C"]) == ("LogisticRegression", "0.5")
     assert json.loads(info.params["input_schema"]) == {"inputs": {"dtype": "float64", "columns": 3}}
     assert set(info.metrics) == {"fit_seconds", "training_score"}
-    assert info.metrics["training_score"] == LogisticRegression(C=0.5).fit(X, Y).score(X, Y)
+    assert info.metrics["training_score"] == model.score(X, Y)
     assert run.ended
 
 
