@@ -168,7 +168,7 @@ def _log(
         given = inspect.signature(fit).bind(estimator, *args, **named).arguments
         x, y = given.get("X"), given.get("y")
         prefix = _prefix(run, estimator)
-        _log_params(run, prefix, {"estimator": type(estimator).__name__, **params}, x)
+        _log_params(run, prefix, {**params, "estimator_class": type(estimator).__name__}, x)
         metrics = {"fit_seconds": seconds}
         score = _quietly(lambda: _score(estimator, x, y, given.get("sample_weight")))
         if score is not None:
@@ -217,7 +217,12 @@ def _score(estimator: Any, x: Any, y: Any, weight: Any) -> float | None:
         if weight is None or "sample_weight" not in inspect.signature(estimator.score).parameters
         else {"sample_weight": weight}
     )
-    return float(estimator.score(x, **named) if y is None else estimator.score(x, y, **named))
+    if y is not None:
+        return float(estimator.score(x, y, **named))
+    alone = list(inspect.signature(estimator.score).parameters.values())
+    if any(each.name == "y" and each.default is each.empty for each in alone):
+        return None  # there is nothing to score against
+    return float(estimator.score(x, **named))
 
 
 def _schema(x: Any) -> str | None:

@@ -383,10 +383,18 @@ class Run:
         """
         if self.ended:
             return
-        self._sync()
+        trouble = None
+        try:
+            self._sync()
+        except LakeError as error:
+            trouble = error  # perhaps the lake takes what the disk does not
         if wait:
             self._land()
         self._check_lost()
+        if trouble is not None and not wait:
+            raise LakeError(
+                f"run {self.run_id}: what was logged is in memory only: {trouble.message}", hint=trouble.hint
+            ) from trouble
 
     def finish(self, status: str = "finished", *, exit_status: int | None = None) -> None:
         """End the run: all that was logged lands in the lake. A process that joined the run ends only its own part.

@@ -32,6 +32,9 @@ _NUMBER = struct.Struct("<Q")
 _MOST_HELD = 64 << 20
 """Bytes of frames that are held in memory while the disk does not take them."""
 
+_SMALL = 64 << 10
+"""Frames up to this size are held in any case: what something is called, and how it ended."""
+
 _open: weakref.WeakSet[Spool] = weakref.WeakSet()
 
 
@@ -119,7 +122,7 @@ class Spool:
             LakeError: The disk takes nothing, and memory is full of what it has not taken.
         """
         with self._guard:
-            if self._held_bytes > _MOST_HELD and self._trouble is not None:
+            if self._held_bytes > _MOST_HELD and len(payload) > _SMALL and self._trouble is not None:
                 raise self._trouble
             self.last += 1
             frame = _framed(self.last, payload)

@@ -32,9 +32,8 @@ class _Run(Group):
         at = args.index("--")
         ctx.meta[_COMMAND] = args[at + 1 :]
         rest = click.Command.parse_args(self, ctx, args[:at])
-        if ctx.protected_args or rest:
-            extra = " ".join([*ctx.protected_args, *rest])
-            raise click.UsageError(f"{extra!r} stands before --, where options do", ctx)
+        if rest:
+            raise click.UsageError(f"{' '.join(rest)!r} stands before --, where options do", ctx)
         return rest
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -87,7 +86,10 @@ def run(ctx: click.Context, name: str | None, experiment: str, param: tuple[str,
 @run.group_command("show", ref=True, example="headwater run show 0192d3f1\nheadwater run show 0192d3f1 --json")
 @argument("reference", "ID", complete="run")
 def show(session: Session, reference: str) -> None:
-    """Show all about a run: ID is its ID, or 8 or more characters of its beginning or end."""
+    """Show all about a run.
+
+    ID is the run's ID, or 8 or more characters of its beginning or end.
+    """
     with session.open() as registry:
         show_run(session, registry, reference)
 
@@ -97,7 +99,10 @@ def show(session: Session, reference: str) -> None:
 @argument("dest", "DEST", type=click.Path())
 @option("--force", is_flag=True, help="Replace files in DEST that Headwater did not put there.")
 def pull(session: Session, reference: str, dest: str, force: bool) -> None:
-    """Fetch the files that are kept with a run, such as its output, every digest checked."""
+    """Fetch the files of a run, every digest checked.
+
+    They are what it logged as artifacts, and the output of its command.
+    """
     with session.open() as registry:
         info = registry.run(reference)
         place = info.pull(dest, force=force)
@@ -238,7 +243,10 @@ headwater compare 0192d3f1 0192d3f9 flight-delay@champion""",
 )
 @argument("references", "RUN_OR_VERSION...", complete="version", nargs=-1, required=True)
 def compare(session: Session, references: tuple[str, ...]) -> None:
-    """Put runs and model versions side by side; what differs is marked with a star."""
+    """Put runs and model versions side by side.
+
+    What differs is marked with a star.
+    """
     with session.open() as registry:
         found = registry.compare(*references)
 
