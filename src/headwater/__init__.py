@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         NotFoundError,
         PermissionDeniedError,
     )
+    from headwater.lineage import Lineage
+    from headwater.lineage_nodes import Edge, Node
     from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion
     from headwater.opening import create, open
     from headwater.query import QueryResult
@@ -39,6 +41,8 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
     ),
+    "headwater.lineage": ("Lineage",),
+    "headwater.lineage_nodes": ("Edge", "Node"),
     "headwater.model": ("Alias", "ArtifactFile", "DatasetVersion", "LogEntry", "Metric", "Model", "ModelVersion"),
     "headwater.query": ("QueryResult",),
     "headwater.opening": ("create", "open"),
@@ -52,15 +56,18 @@ __all__ = [
     "ArtifactFile",
     "ConflictError",
     "DatasetVersion",
+    "Edge",
     "GateFailedError",
     "HeadwaterError",
     "IntegrityError",
     "InvalidInputError",
     "LakeError",
+    "Lineage",
     "LogEntry",
     "Metric",
     "Model",
     "ModelVersion",
+    "Node",
     "NotFoundError",
     "PermissionDeniedError",
     "QueryResult",
