@@ -44,7 +44,7 @@ FROM lake.deployments d
 LEFT JOIN counted k ON k.deployment_id = d.deployment_id
 LEFT JOIN lake.commits c ON c.tx = d.tx
 UNION ALL
-SELECT DISTINCT l.source, l.source, 'code', regexp_extract(l.source, '@([^@]*)$', 1),
+SELECT l.source, l.source, 'code', regexp_extract(l.source, '@([^@]*)$', 1),
     regexp_extract(l.source, '^code:(.*)@[^@]*$', 1), NULL, regexp_extract(l.source, '@([^@]*)$', 1), NULL, NULL, NULL,
     NULL
-FROM lake.lineage l WHERE starts_with(l.source, 'code:');
+FROM (SELECT DISTINCT source FROM lake.lineage WHERE starts_with(source, 'code:')) l;

@@ -5,25 +5,28 @@
 CREATE OR REPLACE MACRO lineage_root(urn) AS TABLE
 WITH given AS (
     SELECT regexp_replace(urn, '^models:/', 'model:') AS text
+), nodes AS MATERIALIZED (
+    SELECT m.urn, m.node, m.kind, m.id, m.name, m.version FROM lineage_nodes m
+    WHERE NOT starts_with(urn, 'prediction:') AND NOT starts_with(urn, 'object:')
 ), asked AS (
     SELECT g.text FROM given g
     UNION ALL SELECT 'model:' || g.text FROM given g WHERE NOT regexp_matches(g.text, '^[a-z]+:')
     UNION ALL SELECT 'dataset:' || g.text FROM given g WHERE NOT regexp_matches(g.text, '^[a-z]+:')
 )
 SELECT DISTINCT found.node FROM (
-    SELECT n.node FROM lineage_nodes n JOIN asked a ON a.text = n.urn
+    SELECT n.node FROM nodes n JOIN asked a ON a.text = n.urn
     UNION ALL
-    SELECT n.node FROM lineage_nodes n JOIN asked a ON a.text = n.node OR (
+    SELECT n.node FROM nodes n JOIN asked a ON a.text = n.node OR (
         starts_with(n.node, 'models:') AND a.text = 'model:' || n.id)
     UNION ALL
-    SELECT n.node FROM lineage_nodes n JOIN given g ON starts_with(n.node, g.text)
+    SELECT n.node FROM nodes n JOIN given g ON starts_with(n.node, g.text)
     WHERE n.kind IN ('run', 'deployment') AND length(g.text) >= length(n.kind) + 9
         OR n.kind = 'code' AND regexp_full_match(g.text, 'code:.+@[0-9a-f]{4,}')
     UNION ALL
     SELECT 'model:' || p.version_id FROM aliases p JOIN asked a ON a.text = 'model:' || p.name || '@' || p.alias
         OR a.text = 'model:"' || p.name || '"@' || p.alias
     UNION ALL
-    SELECT arg_max(n.node, [CAST(x AS BIGINT) FOR x IN string_split(n.version, '.')]) FROM lineage_nodes n
+    SELECT arg_max(n.node, [CAST(x AS BIGINT) FOR x IN string_split(n.version, '.')]) FROM nodes n
     JOIN asked a ON a.text = regexp_replace(n.urn, '@[^@]*$', '')
     WHERE n.kind = 'dataset' GROUP BY n.name
     UNION ALL

@@ -4,9 +4,9 @@
 -- path, digest, rows, predictions (of a deployment, or of a version's deployments: add up one kind only).
 -- Example: SELECT urn, predictions FROM impact('dataset:flights@1.1.0') WHERE kind = 'deployment'
 CREATE OR REPLACE MACRO impact(urn) AS TABLE
-WITH RECURSIVE edges AS (
+WITH RECURSIVE edges AS MATERIALIZED (
     SELECT l.source, l.relation, l.target FROM lake.lineage l
-    UNION
+    UNION ALL
     SELECT 'model:' || d.version_id, 'deployed', 'deployment:' || d.deployment_id FROM lake.deployments d
     UNION ALL
     SELECT 'models:' || v.model_id, 'version', 'model:' || v.version_id FROM lake.model_versions v
@@ -20,11 +20,13 @@ WITH RECURSIVE edges AS (
     FROM walk w JOIN edges e ON e.source = w.node
     WHERE e.target NOT IN (SELECT k.node FROM recurring.walk k)
     GROUP BY e.target
+), nodes AS MATERIALIZED (
+    SELECT * FROM lineage_nodes WHERE node IN (SELECT r.node FROM walk r)
 )
 SELECT w.depth, coalesce(n.urn, w.node) AS urn, coalesce(n.kind, regexp_extract(w.node, '^[a-z]+')) AS kind, w.relation,
     coalesce(p.urn, w.parent) AS parent_urn, coalesce(n.id, regexp_extract(w.node, '[:@]([^:@]*)$', 1)) AS id, n.name,
     n.version, n.commit, n.path, n.digest, n.rows, n.predictions
 FROM walk w
-LEFT JOIN lineage_nodes n ON n.node = w.node
-LEFT JOIN lineage_nodes p ON p.node = w.parent
+LEFT JOIN nodes n ON n.node = w.node
+LEFT JOIN nodes p ON p.node = w.parent
 ORDER BY w.depth, coalesce(n.urn, w.node);

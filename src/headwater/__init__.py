@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         NotFoundError,
         PermissionDeniedError,
     )
+    from headwater.lineage import Lineage
+    from headwater.lineage_nodes import Edge, Node
     from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion, RunInfo
     from headwater.opening import create, current_run, open
     from headwater.query import QueryResult
@@ -42,6 +44,8 @@ _HOMES = {
         "PermissionDeniedError",
     ),
     "headwater.autologging": ("autolog",),
+    "headwater.lineage": ("Lineage",),
+    "headwater.lineage_nodes": ("Edge", "Node"),
     "headwater.model": (
         "Alias",
         "ArtifactFile",
@@ -65,15 +69,18 @@ __all__ = [
     "ArtifactFile",
     "ConflictError",
     "DatasetVersion",
+    "Edge",
     "GateFailedError",
     "HeadwaterError",
     "IntegrityError",
     "InvalidInputError",
     "LakeError",
+    "Lineage",
     "LogEntry",
     "Metric",
     "Model",
     "ModelVersion",
+    "Node",
     "NotFoundError",
     "PermissionDeniedError",
     "QueryResult",

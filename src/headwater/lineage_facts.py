@@ -122,6 +122,13 @@ class Facts:
         for marks, part in chunks(ids):
             yield from self._fold.rows(sql.format(marks), *part)
 
+    def _parsed(self, sql: str, ids: list[str]) -> Iterator[Any]:
+        """Yield rows whose first column is JSON, parsed: all of a query's together, which takes half the time."""
+        for marks, part in chunks(ids):
+            rows = self._fold.rows(sql.format(marks), *part)
+            parsed = json.loads(f"[{','.join(row[0] for row in rows)}]")
+            yield from ((data, *row[1:]) for data, row in zip(parsed, rows, strict=True))
+
     def _noticed(self, code: Any) -> dict[str, Any]:
         """Return what there is to say of the code that something was made with, and keep it for the code's own node."""
         if not code:
@@ -198,9 +205,8 @@ class Facts:
     # -- datasets and runs --------------------------------------------------------------------------------------
     def _datasets(self, ids: list[str]) -> dict[str, Node]:
         made = {}
-        sql = f"SELECT t.dataset_id, t.name, t.semver, t.row, {_COMMIT} FROM datasets t WHERE t.dataset_id IN ({{}})"
-        for dataset_id, name, semver, text, commit in self._rows(sql, ids):
-            row = json.loads(text)
+        sql = f"SELECT t.row, t.dataset_id, t.name, t.semver, {_COMMIT} FROM datasets t WHERE t.dataset_id IN ({{}})"
+        for row, dataset_id, name, semver, commit in self._parsed(sql, ids):
             facts = {
                 "name": name,
                 "semver": semver,
@@ -221,9 +227,8 @@ class Facts:
         sql = "SELECT subject, value FROM events WHERE standing AND kind = 'status' AND key = '' AND subject IN ({})"
         for run_id, value in self._rows(sql, ids):
             ended[run_id] = _status(value)
-        sql = f"SELECT t.run_id, t.experiment, t.row, {_COMMIT} FROM runs t WHERE t.run_id IN ({{}})"
-        for run_id, experiment, text, commit in self._rows(sql, ids):
-            row = json.loads(text)
+        sql = f"SELECT t.row, t.run_id, t.experiment, {_COMMIT} FROM runs t WHERE t.run_id IN ({{}})"
+        for row, run_id, experiment, commit in self._parsed(sql, ids):
             facts = {
                 "run_id": run_id,
                 "name": row["name"],

@@ -6,6 +6,7 @@ is left the column of IDs is read first. Knows nothing of models or deployments.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -107,10 +108,17 @@ def _positions(ids: pa.ChunkedArray, prediction_id: str) -> list[int]:
     found: list[int] = []
     start = 0
     for chunk in ids.chunks:
-        # Most chunks are done with by one search of their bytes; a hit is looked at value by value.
-        body = chunk.buffers()[2] if len(chunk) else None
-        if body is not None and needle in memoryview(body).tobytes():
-            found += [start + i for i, value in enumerate(chunk.to_pylist()) if value == prediction_id]
+        _, offsets, values = chunk.buffers()
+        if len(chunk) and values is not None:
+            body = memoryview(values).tobytes()
+            begins = memoryview(offsets).cast("i")[chunk.offset : chunk.offset + len(chunk) + 1]
+            at = body.find(needle, begins[0], begins[-1])
+            while at >= 0:
+                row = bisect_right(begins, at) - 1
+                # A value may have the ID within it, and two values may make it together.
+                if begins[row] == at and begins[row + 1] == at + len(needle):
+                    found.append(start + row)
+                at = body.find(needle, at + 1, begins[-1])
         start += len(chunk)
     return found
 
