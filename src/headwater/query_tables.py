@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["COMMITS", "SQL_TYPES", "Snapshot", "literal", "quoted", "views", "words"]
+__all__ = ["COMMITS", "NO_ROWS", "SQL_TYPES", "Snapshot", "commits", "literal", "quoted", "select", "views", "words"]
 
 SQL_TYPES = {
     "string": "VARCHAR",
@@ -59,11 +59,14 @@ COMMITS = {
 }
 """The columns of `lake.commits`, which is no table of the lake but its log."""
 
+NO_ROWS = "(SELECT 1 WHERE false)"
+"""A source without rows and without columns of ours."""
+
 _NATURAL_KEYS = frozenset({"models", "lineage", "batches"})
 """Tables whose rows two branches may write with the same key: the row of the smallest `tx` stands."""
 
 _LARGE = frozenset(name for name, table in TABLES.items() if table.prune and name not in FOLDED)
-"""Tables that may have a hundred million rows, of which a query sees the files that it may need."""
+"""Tables that may have very many rows: never brought whole for a query that needs a part."""
 
 _HELD_ROWS = 200_000
 """Small tables of up to so many rows are held in memory for a session; larger ones are scanned where they lie."""
@@ -126,8 +129,9 @@ class Snapshot:
         self._lake = lake
         self._number = number
         self._files = {name: _newest_first(fold.table(name).files.values()) for name in TABLES}
-        self._commits: pa.Table | None = _commits(fold)
+        self._commits: pa.Table | None = commits(fold)
         self._brought: set[str] = set()
+        self._held: set[str] = set()
         self._planned: set[str] = set()
         self._shown: set[str] = set()
         self._differ: set[str] = set()
@@ -184,9 +188,9 @@ class Snapshot:
             self._brought.add(name)
         for name in _HELD_VIEWS:
             # A table of the same name may be all that is named: then not all that the view reads is here.
-            if name not in self._brought and _reads()[name] <= here:
+            if name not in self._held and _reads()[name] <= here:
                 self._hold(name)
-                self._brought.add(name)
+                self._held.add(name)
         return read
 
     def _bring_commits(self) -> None:
@@ -272,23 +276,14 @@ class Snapshot:
         table = TABLES[name]
         local = self._local(name, files)
         there: set[str] = set()
-        rows = "(SELECT 1 WHERE false)"
+        rows = NO_ROWS
         if local:
             there = self._there(local[0], files[0])
             differ = name in self._differ or (len(local) > 1 and not there.issuperset(table.names))
             rows = f"read_parquet([{', '.join(literal(path) for path in local)}], union_by_name = {differ})"
             if differ:
                 there = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        columns = ", ".join(
-            f"CAST({quoted(column.name) if column.name in there else 'NULL'} AS {SQL_TYPES[column.type]})"
-            f" AS {quoted(column.name)}"
-            for column in table.columns
-        )
-        only = ""
-        if name in _NATURAL_KEYS:
-            key = ", ".join(quoted(column) for column in table.key)
-            only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
-        return f"SELECT {columns} FROM {rows}{only}"
+        return select(name, rows, there)
 
     def _local(self, name: str, files: list[DataFile]) -> list[Path]:
         return list(self._lake.localize(self.commit, [folder(name) + file.path for file in files]).values())
@@ -300,12 +295,33 @@ class Snapshot:
         return self._columns[file.path]
 
 
+def select(name: str, source: str, there: Collection[str]) -> str:
+    """Return a query for a table's rows with today's columns: those that a source lacks are null.
+
+    Args:
+        name: A name of `schema.TABLES`.
+        source: What stands after FROM.
+        there: The columns that it has.
+    """
+    table = TABLES[name]
+    columns = ", ".join(
+        f"CAST({quoted(column.name) if column.name in there else 'NULL'} AS {SQL_TYPES[column.type]})"
+        f" AS {quoted(column.name)}"
+        for column in table.columns
+    )
+    only = ""
+    if name in _NATURAL_KEYS:
+        key = ", ".join(quoted(column) for column in table.key)
+        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
+    return f"SELECT {columns} FROM {source}{only}"
+
+
 def _newest_first(files: Iterable[DataFile]) -> list[DataFile]:
     """Return files by their names' time, newest first: that one has every column that there is."""
     return sorted(files, key=lambda file: file.path.rpartition("/")[2].partition("-")[2], reverse=True)
 
 
-def _commits(fold: Fold) -> pa.Table:
+def commits(fold: Fold) -> pa.Table:
     """Return `lake.commits`: every commit that the queried one descends from, with its metadata and its landing."""
     import pyarrow as pa
 

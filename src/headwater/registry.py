@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from headwater.datasets import Datasets
+    from headwater.export import Export
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Lineage, Tracing
@@ -794,6 +795,21 @@ class Registry:
         Arguments and errors are those of `sql`; errors may come while the batches are read.
         """
         return self._queries.rows(query, parameters, timeout=timeout)
+
+    def export(self, folder: str | os.PathLike[str]) -> Export:
+        """Write what is read here as files that need no Headwater: plain Delta tables, objects, and `headwater.sql`.
+
+        In the folder, the stock client of DuckDB reads the same tables and views: `duckdb -init headwater.sql`.
+
+        Args:
+            folder: A new or empty one; it appears when everything is in it.
+
+        Raises:
+            AlreadyExistsError: The folder holds something.
+        """
+        from headwater.export import export
+
+        return export(self._context, folder)
 
     def status(self) -> dict[str, Any]:
         """Return where this is: lake, branch or ref, head, and how much there is."""

@@ -28,6 +28,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads the lake's tables, or open a shell for many."),
+        "export": ("export", "Write everything as files that need no Headwater."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
