@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from headwater.schema import TABLES, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "bulk_rows", "folder", "load", "read", "rows"]
+__all__ = ["FAN_IN", "Append", "DataBody", "bulk_rows", "encode", "folder", "load", "read", "rows"]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
@@ -149,6 +150,53 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class DataBody:
+    """A new data file of a table: its path under the table's folder, its bytes, and the log's statistics of it.
+
+    The bytes are empty once they are in the lake.
+    """
+
+    path: str
+    body: bytes
+    size: int
+    statistics: Mapping[str, Any]
+
+
+def encode(table: str, arrow: pa.Table, tier: int | None = None) -> DataBody:
+    """Return rows of a table (of one or more) as a new data file.
+
+    Args:
+        table: A name of `schema.TABLES`.
+        arrow: Rows with every column; a column may be dictionary-encoded.
+        tier: The file's compaction tier; by default as the number of rows has it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if tier is None:
+        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
+    name = new_id()
+    out = pa.BufferOutputStream()
+    large = len(arrow) > 1000
+    options: dict[str, Any] = {}
+    sought = [each for each in _SOUGHT if each in arrow.column_names and arrow.column(each).null_count < len(arrow)]
+    if large and sought:
+        # What a row group lacks is known without reading it, also where values have no order.
+        options["bloom_filter_options"] = {each: {"ndv": TABLES[table].row_group} for each in sought}
+    pq.write_table(
+        arrow,
+        out,
+        compression="zstd" if large else "none",
+        use_dictionary=_repetitive(arrow) if large else False,
+        row_group_size=TABLES[table].row_group,
+        store_schema=False,
+        **options,
+    )
+    body = out.getvalue().to_pybytes()
+    return DataBody(f"{name[-1]}/{tier}-{name}.parquet", body, len(body), _statistics(arrow))
+
+
 class Append:
     """Everything that appending rows to one table puts into and takes out of the lake.
 
@@ -167,10 +215,18 @@ class Append:
         data: Rows with every column of the table, times in microseconds; none where the table is only to be made. Or
             an Arrow table of its columns, where a column may be dictionary-encoded.
         micros: When, for the log.
+        stored: Data files that are in the lake already, made by `encode`; the log only has to name them.
     """
 
     def __init__(
-        self, lake: Lake, commit: str, table: str, before: TableFiles, data: list[Row] | pa.Table, micros: int
+        self,
+        lake: Lake,
+        commit: str,
+        table: str,
+        before: TableFiles,
+        data: list[Row] | pa.Table,
+        micros: int,
+        stored: Sequence[DataBody] = (),
     ) -> None:
         self.table = table
         self.puts: dict[str, bytes] = {}
@@ -182,42 +238,29 @@ class Append:
         self._base = folder(table)
         self._micros = micros
         self._bodies: dict[str, bytes] = {}
-        self._statistics: dict[str, dict[str, Any]] = {}
+        self._statistics: dict[str, Mapping[str, Any]] = {}
         if before.version < 0:
             self._log("CREATE TABLE", extra=_create_actions(table))
         arrow = _to_arrow(table, data) if isinstance(data, list) else data
-        if not len(arrow):
+        if not len(arrow) and not stored:
             return
-        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
-        self._log("WRITE", add=[self._write(arrow, tier)])
+        added = [self._note(each) for each in stored]
+        if len(arrow):
+            body = encode(table, arrow)
+            added.append(self._note(body))
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+        self._log("WRITE", add=added)
         self._compact()
         # At most one checkpoint in one transaction, at its last version: that one is enough for readers.
         if self.files.version - max(self.files.checkpoint, 0) >= CHECKPOINT_EVERY:
             self._checkpoint()
 
-    def _write(self, arrow: pa.Table, tier: int) -> DataFile:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        name = new_id()
-        path = f"{name[-1]}/{tier}-{name}.parquet"
-        out = pa.BufferOutputStream()
-        large = len(arrow) > 1000
-        pq.write_table(
-            arrow,
-            out,
-            compression="zstd" if large else "none",
-            use_dictionary=_repetitive(arrow) if large else False,
-            row_group_size=TABLES[self.table].row_group,
-            store_schema=False,
-        )
-        body = out.getvalue().to_pybytes()
-        self.puts[self._base + path] = body
-        self._bodies[path] = body
-        self._statistics[path] = _statistics(arrow)
-        self.added.append(path)
-        stats = self._statistics[path]
-        return data_file({"path": path, "size": len(body), "stats": json.dumps(stats)}, TABLES[self.table].prune)
+    def _note(self, body: DataBody) -> DataFile:
+        """Note a data file that becomes a part of the table."""
+        self._statistics[body.path] = body.statistics
+        self.added.append(body.path)
+        stats = json.dumps(body.statistics)
+        return data_file({"path": body.path, "size": body.size, "stats": stats}, TABLES[self.table].prune)
 
     def _log(
         self,
@@ -245,6 +288,8 @@ class Append:
 
         for tier in range(_TOP_TIER):
             small = [file for file in self.files.files.values() if file.tier == tier]
+            # In the order of what is looked up, so that ranges of row groups go on telling where it is.
+            small.sort(key=self._least)
             if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
                 continue
             stored = [file.path for file in small if file.path not in self._bodies]
@@ -254,7 +299,9 @@ class Append:
                 read(self._lake, self._commit, self.table, stored),
                 *(_conform(_parquet(each), schema) for each in own),
             ]
-            self._log("OPTIMIZE", add=[self._write(pa.concat_tables(parts), tier + 1)], remove=small, data_change=False)
+            body = encode(self.table, pa.concat_tables(parts), tier + 1)
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+            self._log("OPTIMIZE", add=[self._note(body)], remove=small, data_change=False)
             for file in small:
                 if self._bodies.pop(file.path, None) is None:
                     self.deletes.append(self._base + file.path)
@@ -262,6 +309,10 @@ class Append:
                     # Written and compacted in one transaction: nobody will ever look for it.
                     del self.puts[self._base + file.path]
                     self.added.remove(file.path)
+
+    def _least(self, file: DataFile) -> str:
+        prune = TABLES[self.table].prune
+        return str((file.ranges or {}).get(prune[0], ("",))[0]) if prune else ""
 
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
@@ -398,6 +449,9 @@ def _statistics(arrow: pa.Table) -> dict[str, Any]:
         low[each.name], high[each.name] = least, most
     return {"numRecords": len(arrow), "minValues": low, "maxValues": high, "nullCount": nulls}
 
+
+_SOUGHT = ("external_id",)
+"""Columns whose values are looked up one by one and come in no order: large files have Bloom filters of them."""
 
 _DISTINCT = frozenset({"prediction_id", "external_id", "input", "row_key", "value", "step"})
 """Columns whose values hardly repeat: a dictionary of them would only cost time."""
