@@ -11,7 +11,8 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from headwater.schema import TABLES, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "bulk_rows", "folder", "load", "read", "rows", "sweep"]
+__all__ = ["FAN_IN", "Append", "DataBody", "bulk_rows", "encode", "folder", "load", "read", "rows", "sweep"]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
@@ -191,6 +192,56 @@ def sweep(beside: Path, now: float) -> int:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class DataBody:
+    """A new data file of a table: its path under the table's folder, its bytes, and the log's statistics of it.
+
+    The bytes are empty once they are in the lake.
+    """
+
+    path: str
+    body: bytes
+    size: int
+    statistics: Mapping[str, Any]
+
+
+def encode(table: str, arrow: pa.Table, tier: int | None = None, *, data: list[Row] | None = None) -> DataBody:
+    """Return rows of a table (of one or more) as a new data file.
+
+    Args:
+        table: A name of `schema.TABLES`.
+        arrow: Rows with every column; a column may be dictionary-encoded.
+        tier: The file's compaction tier; by default as the number of rows has it.
+        data: The same rows as they were given, where they were not Arrow's; a few are faster to look through so.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if tier is None:
+        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
+    name = new_id()
+    out = pa.BufferOutputStream()
+    large = len(arrow) > 1000
+    options: dict[str, Any] = {}
+    counters = {each: "DELTA_BINARY_PACKED" for each in _COUNTERS if each in arrow.column_names}
+    sought = [each for each in _SOUGHT if each in arrow.column_names and arrow.column(each).null_count < len(arrow)]
+    if large and sought:
+        # What a row group lacks is known without reading it, also where values have no order.
+        options["bloom_filter_options"] = {each: {"ndv": TABLES[table].row_group} for each in sought}
+    pq.write_table(
+        arrow,
+        out,
+        compression=_compression(arrow) if large else "none",
+        use_dictionary=_repetitive(arrow) if large else False,
+        column_encoding=counters if large else None,
+        row_group_size=TABLES[table].row_group,
+        store_schema=False,
+        **options,
+    )
+    body = out.getvalue().to_pybytes()
+    return DataBody(f"{name[-1]}/{tier}-{name}.parquet", body, len(body), _statistics(arrow, data))
+
+
 class Append:
     """Everything that appending rows to one table puts into and takes out of the lake.
 
@@ -209,10 +260,18 @@ class Append:
         data: Rows with every column of the table, times in microseconds; none where the table is only to be made. Or
             an Arrow table of its columns, where a column may be dictionary-encoded.
         micros: When, for the log.
+        stored: Data files that are in the lake already, made by `encode`; the log only has to name them.
     """
 
     def __init__(
-        self, lake: Lake, commit: str, table: str, before: TableFiles, data: list[Row] | pa.Table, micros: int
+        self,
+        lake: Lake,
+        commit: str,
+        table: str,
+        before: TableFiles,
+        data: list[Row] | pa.Table,
+        micros: int,
+        stored: Sequence[DataBody] = (),
     ) -> None:
         self.table = table
         self.puts: dict[str, bytes] = {}
@@ -224,45 +283,29 @@ class Append:
         self._base = folder(table)
         self._micros = micros
         self._bodies: dict[str, bytes] = {}
-        self._statistics: dict[str, dict[str, Any]] = {}
+        self._statistics: dict[str, Mapping[str, Any]] = {}
         if before.version < 0:
             self._log("CREATE TABLE", extra=_create_actions(table, lake.cache))
         arrow = _to_arrow(table, data) if isinstance(data, list) else data
-        if not len(arrow):
+        if not len(arrow) and not stored:
             return
-        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
-        self._log("WRITE", add=[self._write(arrow, tier, data if isinstance(data, list) else None)])
+        added = [self._note(each) for each in stored]
+        if len(arrow):
+            body = encode(table, arrow, data=data if isinstance(data, list) else None)
+            added.append(self._note(body))
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+        self._log("WRITE", add=added)
         self._compact()
         # At most one checkpoint in one transaction, at its last version: that one is enough for readers.
         if self.files.version - max(self.files.checkpoint, 0) >= CHECKPOINT_EVERY:
             self._checkpoint()
 
-    def _write(self, arrow: pa.Table, tier: int, data: list[Row] | None = None) -> DataFile:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        name = new_id()
-        path = f"{name[-1]}/{tier}-{name}.parquet"
-        out = pa.BufferOutputStream()
-        large = len(arrow) > 1000
-        pq.write_table(
-            arrow,
-            out,
-            compression=_compression(arrow) if large else "none",
-            use_dictionary=_repetitive(arrow) if large else False,
-            column_encoding={name: "DELTA_BINARY_PACKED" for name in _COUNTERS if name in arrow.column_names}
-            if large
-            else None,
-            row_group_size=TABLES[self.table].row_group,
-            store_schema=False,
-        )
-        body = out.getvalue().to_pybytes()
-        self.puts[self._base + path] = body
-        self._bodies[path] = body
-        self._statistics[path] = _statistics(arrow, data)
-        self.added.append(path)
-        stats = self._statistics[path]
-        return data_file({"path": path, "size": len(body), "stats": json.dumps(stats)}, TABLES[self.table].prune)
+    def _note(self, body: DataBody) -> DataFile:
+        """Note a data file that becomes a part of the table."""
+        self._statistics[body.path] = body.statistics
+        self.added.append(body.path)
+        stats = json.dumps(body.statistics)
+        return data_file({"path": body.path, "size": body.size, "stats": stats}, TABLES[self.table].prune)
 
     def _log(
         self,
@@ -290,6 +333,8 @@ class Append:
 
         for tier in range(_TOP_TIER):
             small = [file for file in self.files.files.values() if file.tier == tier]
+            # In the order of what is looked up, so that ranges of row groups go on telling where it is.
+            small.sort(key=self._least)
             if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
                 continue
             stored = [file.path for file in small if file.path not in self._bodies]
@@ -299,7 +344,9 @@ class Append:
                 read(self._lake, self._commit, self.table, stored),
                 *(_conform(_parquet(each), schema) for each in own),
             ]
-            self._log("OPTIMIZE", add=[self._write(pa.concat_tables(parts), tier + 1)], remove=small, data_change=False)
+            body = encode(self.table, pa.concat_tables(parts), tier + 1)
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+            self._log("OPTIMIZE", add=[self._note(body)], remove=small, data_change=False)
             for file in small:
                 if self._bodies.pop(file.path, None) is None:
                     self.deletes.append(self._base + file.path)
@@ -307,6 +354,10 @@ class Append:
                     # Written and compacted in one transaction: nobody will ever look for it.
                     del self.puts[self._base + file.path]
                     self.added.remove(file.path)
+
+    def _least(self, file: DataFile) -> str:
+        prune = TABLES[self.table].prune
+        return str((file.ranges or {}).get(prune[0], ("",))[0]) if prune else ""
 
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
@@ -472,6 +523,9 @@ def _bounds(column: pa.ChunkedArray) -> list[Any]:
 
 
 _DISTINCT = frozenset({"prediction_id", "external_id", "input", "row_key", "value", "step", "ordinal"})
+_SOUGHT = ("external_id",)
+"""Columns whose values are looked up one by one and come in no order: large files have Bloom filters of them."""
+
 """Columns whose values hardly repeat: a dictionary of them would only cost time."""
 
 _COUNTERS = frozenset({"step", "ordinal"})
