@@ -17,7 +17,7 @@ WITH RECURSIVE edges AS MATERIALIZED (
     SELECT r.node, 0, CAST(NULL AS VARCHAR), CAST(NULL AS VARCHAR) FROM lineage_root(urn) r
     UNION
     SELECT e.target, min(w.depth) + 1, min(w.node), arg_min(e.relation, w.node)
-    FROM walk w JOIN edges e ON e.source = w.node
+    FROM walk w JOIN edges e ON e.source = w.node AND w.relation IS DISTINCT FROM 'evaluated'
     WHERE e.target NOT IN (SELECT k.node FROM recurring.walk k)
     GROUP BY e.target
 ), nodes AS MATERIALIZED (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.query import QueryResult
     from headwater.registry import Registry
     from headwater.run import Run
+    from headwater.serving_model import Deployment, LoggedBatch, Prediction
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ _HOMES = {
     "headwater.opening": ("create", "current_run", "open"),
     "headwater.registry": ("Registry",),
     "headwater.run": ("Run",),
+    "headwater.serving_model": ("Deployment", "LoggedBatch", "Prediction"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -69,6 +71,7 @@ __all__ = [
     "ArtifactFile",
     "ConflictError",
     "DatasetVersion",
+    "Deployment",
     "Edge",
     "GateFailedError",
     "HeadwaterError",
@@ -77,12 +80,14 @@ __all__ = [
     "LakeError",
     "Lineage",
     "LogEntry",
+    "LoggedBatch",
     "Metric",
     "Model",
     "ModelVersion",
     "Node",
     "NotFoundError",
     "PermissionDeniedError",
+    "Prediction",
     "QueryResult",
     "Registry",
     "Run",

@@ -25,7 +25,7 @@ NO_STEP = -1
 
 
 def changes(**values: object) -> bytes:
-    """Return a frame of changes: `params`, `tags`, `description`, `inputs`, `end`."""
+    """Return a frame of changes: `params`, `tags`, `description`, `inputs`, `evaluated`, `end`."""
     return _payload(values)
 
 
@@ -72,6 +72,7 @@ class Content:
     tags: dict[str, str | None] = field(default_factory=dict)
     description: str | None = None
     inputs: list[str] = field(default_factory=list)
+    evaluated: list[str] = field(default_factory=list)
     end: dict[str, Any] | None = None
     count: int = 0
     """How many points there are."""
@@ -97,6 +98,7 @@ class Content:
         self.tags.update(head.get("tags", {}))
         self.description = head.get("description", self.description)
         self.inputs += [each for each in head.get("inputs", ()) if each not in self.inputs]
+        self.evaluated += [each for each in head.get("evaluated", ()) if each not in self.evaluated]
         self.end = head.get("end", self.end)
 
     def _add_points(self, head: dict[str, Any], payload: bytes, at: int) -> None:

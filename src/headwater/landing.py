@@ -132,8 +132,9 @@ def _land(
         tx.event(run_id, "tag", value, key=name)
     if content.description is not None:
         tx.event(run_id, "description", content.description)
-    for dataset_id in content.inputs:
-        edge = (f"dataset:{dataset_id}", "used", f"run:{run_id}")
+    read = [("used", each) for each in content.inputs] + [("evaluated", each) for each in content.evaluated]
+    for relation, dataset_id in read:
+        edge = (f"dataset:{dataset_id}", relation, f"run:{run_id}")
         if tx.fold.one("SELECT 1 FROM lineage WHERE source = ? AND relation = ? AND target = ?", *edge) is None:
             tx.append("lineage", source=edge[0], relation=edge[1], target=edge[2])
     if content.end is not None:

@@ -190,6 +190,7 @@ class _Walk:
         self.order: dict[str, None] = {root: None}
         self.links: dict[Link, None] = {}
         self._frontier = [root]
+        self._idle: set[str] = set()
 
     def go(self, step: Callable[[list[str]], Iterable[Link]], first: Iterable[Link] = ()) -> None:
         """Walk until nothing new is reached; `step` returns the edges that go on from some nodes."""
@@ -199,9 +200,14 @@ class _Walk:
             for link in links:
                 self.links[link] = None
                 reached = link[0] if self.direction == "up" else link[2]
-                if reached not in self.order:
-                    self.order[reached] = None
+                # What a run made did not come of the data that it was only measured on.
+                idle = self.direction == "down" and link[1] == "evaluated"
+                if reached in self._idle and not idle:
+                    self._idle.discard(reached)
                     self._frontier.append(reached)
+                elif reached not in self.order:
+                    self.order[reached] = None
+                    self._idle.add(reached) if idle else self._frontier.append(reached)
             if not self._frontier:
                 return
             links = step(self._frontier)

@@ -16,6 +16,7 @@ RELATIONS = {
     "deployed": "was deployed as",
     "produced": "made",
     "used": "was read by",
+    "evaluated": "was measured on by",
     "trained": "was learned by",
     "built": "was run as",
     "derived": "became",

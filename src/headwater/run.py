@@ -90,6 +90,7 @@ class Run:
         self._part = part
         self._params = dict(info.params)
         self._inputs: set[str] = set()
+        self._measured_on: set[str] = set()
         self._datasets: dict[str, str] = {}
         self._series: list[Series] = []
         self._plain: dict[str, int] = {}
@@ -293,25 +294,35 @@ class Run:
         """Say what the run is."""
         self._change(description=check_text(text, "description"))
 
-    def use(self, dataset: str) -> DatasetVersion:
+    def use(self, dataset: str, *, role: str = "training") -> DatasetVersion:
         """Return a dataset version, recorded as an input of this run and of what it makes.
 
         Args:
             dataset: `flights@1.1.0`, or `flights` for the newest.
+            role: `training`; or `evaluation` for what the run only measures on: no version learned from that.
 
         Raises:
             NotFoundError: There is no such dataset.
+            InvalidInputError: There is no such role.
         """
+        if role not in ("training", "evaluation"):
+            raise InvalidInputError(f"not a role of a dataset: {shown(role)}", hint="use training or evaluation")
         if self.ended:
             raise self._over()
         found = self._home.dataset(dataset)
-        self.note_input(found.dataset_id)
+        with self._guard:
+            if role == "training":
+                self.note_input(found.dataset_id, again=True)
+            elif found.dataset_id not in self._measured_on:
+                self._change(evaluated=[found.dataset_id])
+                self._measured_on.add(found.dataset_id)
         return found
 
-    def note_input(self, dataset_id: str) -> None:
-        """Record a dataset version, by its ID, as an input."""
+    def note_input(self, dataset_id: str, *, again: bool = False) -> None:
+        """Record a dataset version, by its ID, as an input; `again` where it is known as one to measure on too."""
         with self._guard:
-            if dataset_id not in self._inputs and not self.ended:
+            known = dataset_id in self._inputs or (dataset_id in self._measured_on and not again)
+            if not known and not self.ended:
                 self._change(inputs=[dataset_id])
                 self._inputs.add(dataset_id)
 
