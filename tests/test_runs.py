@@ -638,3 +638,39 @@ def test_a_lake_that_can_not_be_written_at_the_end_gets_it_later(
     (info,) = registry.runs()
     assert (info.status, info.metrics) == ("failed", {"auc": 0.5})
     assert isinstance(run, Run)
+
+
+def test_stock_clients_read_the_points(registry: Registry) -> None:
+    from deltalake import DeltaTable
+
+    with registry.start_run() as run:
+        run.log_metrics({"step": list(range(5000)), "loss": [step / 2 for step in range(5000)]})
+        run.log_metrics({"loss": [1.0] * 10})
+    uri, options = registry._context.lake.delta(registry.head, "tables/metrics")
+    if registry.url.startswith("lakefs"):
+        uri, options = registry._context.lake.delta("main", "tables/metrics")
+    table = DeltaTable(uri, storage_options=options).to_pyarrow_table()
+    assert sorted(row["step"] for row in table.to_pylist() if row["step"] is not None) == list(range(5000))
+    frame = pl.scan_delta(uri, storage_options=options).select(pl.col("value").sum(), pl.len()).collect()
+    assert frame.rows() == [(sum(step / 2 for step in range(5000)) + 10, 5010)]
+
+
+def test_files_that_hold_runs_only_are_not_read_for_a_version(
+    registry: Registry, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with registry.start_run() as run:
+        run.log_metric("auc", 0.5)
+        run.flush(wait=True)
+        version = registry.register("m", model, metrics={"auc": 0.7})
+    lake = registry._context.lake
+    read: list[str] = []
+    localize = lake.localize
+
+    def noted(ref: str, paths: Any) -> Any:
+        paths = list(paths)
+        read.extend(paths)
+        return localize(ref, paths)
+
+    monkeypatch.setattr(lake, "localize", noted)
+    assert version.metrics == {"auc": 0.7}
+    assert len(read) == 1

@@ -63,7 +63,12 @@ def _ascends(steps: pa.Array) -> bool:
 
 def newest(lake: Lake, fold: Fold, wanted: Wanted) -> list[Metric]:
     """Return the newest value of each metric, slice and dataset of the rows that are wanted, in that order."""
-    return [metric for _, metric in _newest(lake, fold, wanted, ())]
+    table = _newest(lake, fold, wanted, ())
+    rows = [] if table is None else table.to_pylist()
+    rows.sort(key=lambda row: (row["key"], row["slice"], row["dataset_id"] or "", row["run_id"] or ""))
+    return [
+        Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"]) for row in rows
+    ]
 
 
 def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str, dict[str, float]]:
@@ -72,21 +77,25 @@ def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str
         return {}
     wanted: Wanted = {"run_id": (min(run_ids), max(run_ids)), "version_id": None, "slice": ("", "")}
     found: dict[str, dict[str, float]] = {}
+    table = _newest(lake, fold, wanted, ("dataset_id",))
+    if table is None:
+        return found
     chosen = set(run_ids)
-    for run_id, metric in _newest(lake, fold, wanted, ("dataset_id",)):
+    columns = [table.column(name).to_pylist() for name in ("run_id", "key", "value")]
+    for run_id, key, value in sorted(zip(*columns, strict=True), key=lambda row: row[:2]):
         if run_id in chosen:
-            found.setdefault(run_id, {})[metric.key] = metric.value
+            found.setdefault(run_id, {})[key] = value
     return found
 
 
-def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -> Iterator[tuple[str, Metric]]:
-    """Yield the newest row of each run, key, slice and dataset; columns in `together` do not tell rows apart."""
+def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -> pa.Table | None:
+    """Return the newest row of each run, key, slice and dataset; columns in `together` do not tell rows apart."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     parts = list(_read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal"), newest=True))
     if not parts:
-        return
+        return None
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     group = pa.repeat(pa.scalar(0, pa.int64()), len(table))
     for name in ("run_id", "key", "slice", "dataset_id"):
@@ -102,11 +111,7 @@ def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -
     rows = pa.table({"group": group, "step": step, "age": age, "at": _positions(len(table))})
     for column in ("step", "age"):
         rows = _with_greatest(rows, column)
-    found = table.take(rows.column("at")).to_pylist()
-    found.sort(key=lambda row: (row["run_id"] or "", row["key"], row["slice"], row["dataset_id"] or ""))
-    for row in found:
-        metric = Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"])
-        yield row["run_id"] or "", metric
+    return table.take(rows.column("at"))
 
 
 def _positions(count: int) -> Any:
