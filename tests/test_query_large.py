@@ -372,3 +372,21 @@ def test_a_session_is_used_again_for_refs_that_it_has(changed: Registry) -> None
     assert changed._queries._session is before
     changed.sql("FROM lake_at('main~2', 'models')")
     assert changed._queries._session is not before
+
+
+def test_a_range_of_times_as_ids_finds_the_outcomes_of_a_day(registry: Registry) -> None:
+    from headwater.ids import new_id
+
+    before = datetime.now(UTC)
+    for _ in range(3):
+        ids = [new_id() for _ in range(3)]
+        now = pa.array([datetime.now(UTC)] * 3, pa.timestamp("us", tz="UTC"))
+
+        def work(tx: Transaction, ids: list[str] = ids, now: pa.Array = now) -> None:
+            tx.append_arrow("outcomes", {"prediction_id": pa.array(ids), "observed_at": now})
+
+        registry._context.write("outcomes", work)
+    query = "SELECT count(*) FROM lake.outcomes WHERE prediction_id {} prediction_id_at($t)"
+    assert registry.sql(query.format(">="), {"t": before}).fetchall() == [(9,)]
+    none = registry.sql(query.format("<"), {"t": before})
+    assert (none.fetchall(), none.files_read) == ([(0,)], {"outcomes": (0, 3)})

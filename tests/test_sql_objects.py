@@ -110,7 +110,9 @@ def test_the_head_of_a_file_names_every_column(name: str, text: str) -> None:
     made = name.removesuffix(".sql").partition("_")[2]
     call = re.search(rf"{made}\((?:[^()]|\([^()]*\))*\)", example)
     with lake_of(FOLDER / "_reference") as connection:
-        columns = [row[0] for row in connection.execute(f"DESCRIBE FROM {call[0] if call else made}").fetchall()]
+        scalar = "CREATE OR REPLACE MACRO" in text and "AS TABLE" not in text
+        source = f"{'SELECT' if scalar else 'FROM'} {call[0] if call else made}"
+        columns = [row[0].partition("(")[0] for row in connection.execute(f"DESCRIBE {source}").fetchall()]
     for table in re.findall(r"those of lake\.(\w+)", named):
         named += " " + " ".join(TABLES[table].names)
     assert set(columns) <= set(re.findall(r"\w+", named)), named

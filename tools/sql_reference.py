@@ -32,7 +32,7 @@ the schema `lake`, are the tables of the lake, as [tables.md](tables.md) has the
 
 A query is about one commit: the branch's head, or `--ref REF`, or `reg.at(REF)`. To compare commits in one query, name
 the others in it: `lake_at('REF', 'VIEW')` is a view, and `lake_at('REF', 'lake.TABLE')` a table, as it was at any ref
-(`main~5`, `exp-42`, a tag, a commit, `main@{2026-11-01T00:00:00Z}`). Both are given as texts; a macro can't be named so.
+(`main~5`, `exp-42`, a tag, a commit, `main@{2026-11-01T00:00:00Z}`). Both are texts; a macro can't be named so.
 
 ```sql
 SELECT name, version FROM model_versions
@@ -73,9 +73,13 @@ def text() -> str:
             lines += [f"Columns: {columns}", ""]
             call = re.search(rf"{re.escape(signature.partition('(')[0])}\((?:[^()]|\([^()]*\))*\)", example)
             source = call[0] if call and "(" in signature else signature
-            described = connection.execute(f"DESCRIBE FROM {source}").fetchall()
+            rows = f"SELECT {source}" if call and "AS TABLE" not in sql and "MACRO" in sql else f"FROM {source}"
+            described = connection.execute(f"DESCRIBE {rows}").fetchall()
             lines += ["| column | type |", "|---|---|"]
-            lines += [f"| `{name}` | {kind.lower().replace('|', chr(92) + '|')} |" for name, kind, *_ in described]
+            lines += [
+                f"| `{name.partition('(')[0]}` | {kind.lower().replace('|', chr(92) + '|')} |"
+                for name, kind, *_ in described
+            ]
             found = connection.sql(example).to_arrow_table()
             if not len(found):
                 raise SystemExit(f"the example of {file} gives no row: add some to {ROWS}")

@@ -70,8 +70,12 @@ def text() -> str:
             lines += ["```sql", example, "```", ""]
             call = re.search(rf"{re.escape(name.partition('(')[0])}\([^()]*\)", example)
             source = call[0] if call and "(" in name else name
-            rows = registry.sql(f"DESCRIBE FROM {source}").fetchall()
-            lines += [*_table([(f"`{row[0]}`", row[1].lower()) for row in rows], "column", "type"), ""]
+            scalar = "MACRO" in sql and "AS TABLE" not in sql
+            rows = registry.sql(f"DESCRIBE {'SELECT' if scalar else 'FROM'} {source}").fetchall()
+            lines += [
+                *_table([(f"`{row[0].partition('(')[0]}`", row[1].lower()) for row in rows], "column", "type"),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

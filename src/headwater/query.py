@@ -34,6 +34,9 @@ MOST_BYTES = 1 << 30
 """Bytes of rows that a result holds in memory; more of them can be had batch by batch."""
 
 _BATCH = 1 << 16
+_LISTS = re.compile(r"information_schema|duckdb_|sqlite_|\bpg_|\bshow\b", re.IGNORECASE)
+"""Words of queries that list tables and views."""
+
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 
 Parameters = Mapping[str, object] | Sequence[object] | None
@@ -125,9 +128,6 @@ class Session:
         fold: The folded state of the commit; needed while the session is made, not after.
         others: Those of other commits that queries may name by `lake_at`.
         memory: DuckDB's memory limit.
-
-    Raises:
-        LakeError: A file of `sql/` can't be loaded.
     """
 
     def __init__(self, lake: Lake, fold: Fold, others: Sequence[Fold] = (), *, memory: str = "2GB") -> None:
@@ -304,6 +304,8 @@ class Session:
 
         needs = _Needs()
         named = words(query)
+        if _LISTS.search(query):
+            self._make_all()
         large = []
         for snapshot in self._snapshots.values():
             snapshot.bring(named)
@@ -358,16 +360,23 @@ class Session:
         found: dict[str, Callable[[DataFile], bool]] = answer
         return found
 
+    def _make_all(self) -> bool:
+        """Make every view, without its rows, for a query that may list them; return whether any was not there yet."""
+        return any([snapshot.make(_objects(), hold=False) for snapshot in self._snapshots.values()])
+
     def _bring_more(self, error: str, needs: _Needs) -> bool:
         """Bring what a failed query has turned out to need; return whether that was anything."""
         if "schema mismatch" in error:
             return needs.differ()
+        if "does not exist" in error and self._make_all():
+            return True
         if NOT_HERE not in error:
             return False
         # A name that the words of the query did not show, as in query('FROM ' || 'models').
         for snapshot in self._snapshots.values():
-            snapshot.bring([*words(" ".join([*TABLES, *(name for name, _ in views())])), "commits"])
-            for table in snapshot.large(TABLES):
+            every = words(" ".join([*TABLES, "commits", *_objects()]))
+            snapshot.bring(every)
+            for table in snapshot.large(every):
                 needs.add(snapshot, table, lambda file: True)
         return True
 
@@ -425,6 +434,10 @@ class _Needs:
             snapshot.differ([table])
             snapshot.show(table, predicate)
         return bool(self._shown)
+
+
+def _objects() -> list[str]:
+    return [name.removesuffix(".sql").partition("_")[2] for name, _ in views()]
 
 
 def _label(snapshot: Snapshot, table: str) -> str:

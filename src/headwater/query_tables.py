@@ -75,6 +75,7 @@ _HELD_VIEWS = ("standing_events", "hidden", "model_names", "aliases", "model_ver
 """Views over small tables that others read several times: computed once for a session, where they are needed."""
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
+_NAME = re.compile(r"\b(?:lake\.)?[a-z_][a-z0-9_]*")
 
 
 @cache
@@ -88,20 +89,26 @@ def views() -> tuple[tuple[str, str], ...]:
 
 @cache
 def _reads() -> Mapping[str, frozenset[str]]:
-    """Return, for each view, macro and table, every view and table that its rows may come from, itself included."""
-    found: dict[str, frozenset[str]] = {name: frozenset({name}) for name in (*TABLES, "commits")}
+    """Return, for each view, macro and table (`lake.NAME`), what its rows may come from, itself included."""
+    found: dict[str, frozenset[str]] = {f"lake.{name}": frozenset({f"lake.{name}"}) for name in (*TABLES, "commits")}
     for file, text in views():
-        name = file.removesuffix(".sql").partition("_")[2]
+        name = _object(file)
         body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
-        named = frozenset(_WORD.findall(body.lower())) - {name} | ({name} if name in TABLES else set())
-        found[name] = frozenset({name}).union(found.get(name, ()), *(found[word] for word in named if word in found))
+        named = frozenset(_NAME.findall(body.lower())) - {name}
+        found[name] = frozenset({name}).union(*(found[each] for each in named if each in found))
     return found
 
 
 def words(query: str) -> frozenset[str]:
-    """Return the tables and views whose rows a query may need: what its words may name, and what those read."""
+    """Return the tables (`lake.NAME`) and views whose rows a query may need: all that its words may name."""
     reads = _reads()
-    return frozenset().union(*(reads[word] for word in _WORD.findall(query.lower()) if word in reads))
+    named = [name for word in _WORD.findall(query.lower()) for name in (word, f"lake.{word}")]
+    return frozenset().union(*(reads[name] for name in named if name in reads))
+
+
+def _object(file: str) -> str:
+    """Return the name of the view or macro that a file of `sql/` makes."""
+    return file.removesuffix(".sql").partition("_")[2]
 
 
 class Snapshot:
@@ -113,16 +120,11 @@ class Snapshot:
         fold: The folded state of the commit; needed while this is made, not after.
         catalog: The catalog's name; it is attached unless it is the connection's own.
         number: Distinguishes the snapshots of a connection.
-
-    Raises:
-        LakeError: A file of `sql/` can't be loaded.
     """
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, lake: Lake, fold: Fold, catalog: str, number: int
     ) -> None:
-        import duckdb
-
         self.commit = fold.commit
         self.catalog = catalog
         self._connection = connection
@@ -132,6 +134,7 @@ class Snapshot:
         self._commits: pa.Table | None = commits(fold)
         self._brought: set[str] = set()
         self._held: set[str] = set()
+        self._made: set[str] = set()
         self._planned: set[str] = set()
         self._shown: set[str] = set()
         self._differ: set[str] = set()
@@ -143,12 +146,6 @@ class Snapshot:
         connection.execute("CREATE SCHEMA lake")
         for name in (*TABLES, "commits"):
             self._hide(name)
-        for name, text in views():
-            try:
-                connection.execute(text)
-            except duckdb.Error as error:
-                line = str(error).strip().partition("\n")[0]
-                raise LakeError(f"sql/{name} can't be loaded: {line}") from error
 
     # -- what there is ------------------------------------------------------------------------------------------
     def places(self) -> Iterable[Path]:
@@ -162,36 +159,63 @@ class Snapshot:
 
     def large(self, named: Iterable[str]) -> list[str]:
         """Return which tables of those named are pruned by statistics: there is something to prune."""
-        return [name for name in named if name in _LARGE and len(self._files[name]) > 1]
+        tables = [name.removeprefix("lake.") for name in named if name.startswith("lake.")]
+        return [name for name in tables if name in _LARGE and len(self._files[name]) > 1]
 
     def is_whole(self) -> bool:
         """Return whether the files of small tables that are read where they lie are still there."""
         return all(path.exists() for path in self._scanned)
 
     # -- bringing rows ------------------------------------------------------------------------------------------
-    def bring(self, named: Iterable[str]) -> dict[str, int]:
-        """Bring small tables whole, and return how many files were read; what is here already is not brought again.
+    def bring(self, named: Collection[str]) -> dict[str, int]:
+        """Bring small tables whole, make views, and return how many files were read; nothing is done twice.
 
         Raises:
             LakeError: A file can't be fetched.
         """
         read = {}
-        here = frozenset(named)
-        large = self.large(here)
-        for name in here:
-            if name in self._brought or name in large or (name not in TABLES and name != "commits"):
+        large = self.large(named)
+        for name in [each.removeprefix("lake.") for each in named if each.startswith("lake.")]:
+            if name in self._brought or name in large:
                 continue
             if name == "commits":
                 self._bring_commits()
             else:
                 read[name] = self._bring(name)
             self._brought.add(name)
-        for name in _HELD_VIEWS:
-            # A table of the same name may be all that is named: then not all that the view reads is here.
-            if name not in self._held and _reads()[name] <= here:
+        self.make(named)
+        return read
+
+    def make(self, named: Collection[str], *, hold: bool = True) -> bool:
+        """Make views and macros, in their order, and return whether any was not there yet.
+
+        Making a view costs as much as planning it, with all that it reads: so it is made when it is asked for, and over
+        views that are held as tables.
+
+        Raises:
+            LakeError: A file of `sql/` can't be loaded.
+        """
+        import duckdb
+
+        made = False
+        for file, text in views():
+            name = _object(file)
+            if name in named and name not in self._made:
+                if not made:
+                    self._connection.execute(f"USE {quoted(self.catalog)}")
+                made = True
+                try:
+                    self._connection.execute(text)
+                except duckdb.Error as error:
+                    line = str(error).strip().partition("\n")[0]
+                    raise LakeError(f"sql/{file} can't be loaded: {line}") from error
+                self._made.add(name)
+            if hold and name in named and name in _HELD_VIEWS and name not in self._held:
                 self._hold(name)
                 self._held.add(name)
-        return read
+        if made:
+            self._connection.execute("USE memory")
+        return made
 
     def _bring_commits(self) -> None:
         # Registered names are the connection's, not the catalog's.
