@@ -5,7 +5,9 @@ Every walk keeps what it has seen, so a cycle ends it, and goes level by level, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from headwater.lineage_rows import Holdings
 
 __all__ = ["Lineage", "Tracing"]
+
+_MANY = 10_000
 
 Link = tuple[str, str, str]
 """Source, relation and target, by stored URN."""
@@ -257,7 +261,8 @@ def _versions_of(fold: Fold, key: str) -> list[str]:
 
 def _lineage(fold: Fold, start: Start, walk: _Walk, holdings: Holdings | None = None) -> Lineage:
     known = {start.key: start.node} if start.node is not None else {}
-    nodes = Facts(fold, start.moment).nodes(walk.order, known)
+    with _uncollected(len(walk.order)):
+        nodes = Facts(fold, start.moment).nodes(walk.order, known)
     notes: tuple[str, ...] = ()
     if start.files_total:
         notes = (f"{start.files_read:,} of {start.files_total:,} files of predictions were read",)
@@ -275,6 +280,19 @@ def _lineage(fold: Fold, start: Start, walk: _Walk, holdings: Holdings | None = 
         files_read=start.files_read,
         files_total=start.files_total,
     )
+
+
+@contextmanager
+def _uncollected(count: int) -> Iterator[None]:
+    """Keep Python from looking for garbage where very many things are made of which none is any: it takes as long."""
+    ours = count > _MANY and gc.isenabled()
+    if ours:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.enable()
 
 
 def _totals(root: str, nodes: Mapping[str, Node], direction: str) -> dict[str, int]:
