@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
-from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
 from headwater.lineage_facts import Facts, chunks
 from headwater.lineage_nodes import Edge, Node, as_document
@@ -128,17 +127,15 @@ class Tracing:
 
     Args:
         context: What to work with.
-        datasets: The service that finds datasets and reads their rows.
     """
 
-    def __init__(self, context: Context, datasets: Datasets) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._datasets = datasets
 
     def trace(self, urn: str) -> Lineage:
         """Return everything that a thing came from. See `Registry.trace`."""
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             first = [(source, relation, start.key) for source, relation in start.upstream]
             first += [(owner, "holds", start.key) for owner in start.owners]
             first += [(version, "version", start.key) for version in _versions_of(fold, start.key)]
@@ -151,7 +148,7 @@ class Tracing:
         if rows is not None:
             return self._impact_of_rows(urn, rows)
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             first = [(start.key, "part", owner) for owner in start.owners]
             first += [(start.key, "version", version) for version in _versions_of(fold, start.key)]
             walk = _Walk(start.key, "down")
@@ -162,7 +159,7 @@ class Tracing:
         from headwater.lineage_rows import Holdings, later_versions
 
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             if kind_of(start.key) != "dataset":
                 raise InvalidInputError(f"{urn} has no rows", hint="rows are asked of a dataset version")
             root = start.key
@@ -171,7 +168,7 @@ class Tracing:
             every = _Walk(root, "down")
             every.go(lambda keys: _downstream(fold, keys), later)
             asked = [key for key in every.order if kind_of(key) == "dataset" and _is_known(fold, key)]
-            holdings = Holdings(self._datasets, condition)
+            holdings = Holdings(self._context.lake, condition)
             holdings.ask(fold, asked)
 
             def step(keys: list[str]) -> list[Link]:
