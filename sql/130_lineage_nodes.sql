@@ -1,7 +1,7 @@
 -- lineage_nodes: everything with a place in the lineage but predictions, which are too many, and objects.
 -- Columns: urn (with names and numbers), node (as lake.lineage has it, with IDs; `models:ID` is a model itself), kind,
--- id, name, version (number or semantic version), commit, path, digest, rows, predictions (that a deployment, or the
--- deployments of a version, made).
+-- id, name, version (number or semantic version), commit (at which path is read), path, digest, rows, predictions (that
+-- a deployment, or the deployments of a version, made).
 -- Example: SELECT urn, rows, commit FROM lineage_nodes WHERE kind = 'dataset' ORDER BY urn
 CREATE OR REPLACE VIEW lineage_nodes AS
 WITH named AS (

@@ -52,12 +52,14 @@ def check_against_sql(registry: Registry, urn: str) -> None:
         rows = in_sql(registry, macro, urn)
         assert set(rows) == urns(found), (macro, urn)
         known = edges(found)
-        near = {found.root: 0}
-        while len(near) < len(rows):
+        near, frontier = {found.root: 0}, [found.root]
+        while frontier:
+            here = frontier.pop(0)
             for source, _, target in known:
-                here, there = (target, source) if macro == "trace" else (source, target)
-                if here in near:
-                    near[there] = min(near.get(there, 1 << 30), near[here] + 1)
+                start, there = (target, source) if macro == "trace" else (source, target)
+                if start == here and there not in near:
+                    near[there] = near[here] + 1
+                    frontier.append(there)
         assert {each: row["depth"] for each, row in rows.items()} == near
         for node in found.nodes:
             row = rows[node.urn]

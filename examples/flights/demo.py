@@ -42,7 +42,8 @@ VERSIONS = f"""
 """
 
 ACCURACY = f"""
-    SELECT p.environment, p.mode, p.version, input ->> '$.origin' AS origin, count(*) AS flights, avg(correct::INT) AS right
+    SELECT p.environment, p.mode, p.version, input ->> '$.origin' AS origin, count(*) AS flights,
+        avg(correct::INT) AS right
     FROM predictions p
     WHERE p.name = '{MODEL}' AND p.deployment_id IN ($live, $canary)
     GROUP BY ALL
@@ -84,7 +85,7 @@ def show(frame: pl.DataFrame) -> None:
         say("\n".join(f"  {line}".rstrip() for line in str(frame).splitlines()))
 
 
-# -- data ---------------------------------------------------------------------------------------------------------------
+# -- data -------------------------------------------------------------------------------------------------------------
 def correct(flights: pl.DataFrame) -> pl.DataFrame:
     """Return the flights with what an airline corrected: B6 had given February's arrivals at JFK ten minutes early."""
     wrong = (pl.col("origin") == "JFK") & (pl.col("month") == 2) & (pl.col("carrier") == "B6")
@@ -106,16 +107,17 @@ def add(reg: Registry, name: str, flights: pl.DataFrame, folder: Path, what: str
     assert dataset.rows == flights.height
     counts = [(dataset.added, "added"), (dataset.changed, "changed"), (dataset.removed, "removed")]
     columns = list((dataset.changes or {}).get("columns_added", ()))
-    news = [f"{count:,} {verb}" for count, verb in counts if count] + ([f"columns {', '.join(columns)}"] if columns else [])
+    news = [f"{count:,} {verb}" for count, verb in counts if count]
+    news += [f"columns {', '.join(columns)}"] if columns else []
     say(f"   {dataset.reference}: {what}. {dataset.rows:,} rows" + (f" ({'; '.join(news)})." if news else "."))
     return dataset
 
 
-# -- models ---------------------------------------------------------------------------------------------------------------
+# -- models -----------------------------------------------------------------------------------------------------------
 def train(reg: Registry, data: DatasetVersion, held_out: DatasetVersion) -> ModelVersion:
     """Train as anybody would who knows nothing of the registry but the command: in a process that is recorded."""
     script = [sys.executable, str((HERE / "train.py").relative_to(ROOT)), data.reference, held_out.reference]
-    recorded = [sys.executable, "-m", "headwater", "--lake", reg.url, "run", "--name", "train", "--experiment", "delays"]
+    recorded = [sys.executable, "-m", "headwater", "--lake", reg.url, "run", "--experiment", "delays"]
     done = subprocess.run([*recorded, "--", *script], cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"demo: training failed\n{done.stdout}{done.stderr}")
@@ -124,7 +126,9 @@ def train(reg: Registry, data: DatasetVersion, held_out: DatasetVersion) -> Mode
     run = reg.run(version.run_id)
     assert run.status == "finished"
     assert reg.trained_on(version.reference) == [data.reference]
-    say(f"   Run {run.run_id} trained on {data.reference} and registered {version.reference}, commit {version.commit[:12]}.")
+    say(
+        f"   Run {run.run_id} learned from {data.reference} and made {version.reference}, commit {version.commit[:12]}."
+    )
     say(f"   On September: AUC {version.metrics['auc']:.4f}, Brier score {version.metrics['brier']:.4f}.")
     return version
 
@@ -139,7 +143,7 @@ def load(version: ModelVersion, work: Path) -> object:
 def serve(reg: Registry, live: Deployment, canary: Deployment, flights: pl.DataFrame, work: Path) -> str:
     """Predict September's flights, one in ten by the canary; log predictions, then what became of the flights."""
     flights = flights.with_row_index("row").with_columns(
-        external_id=pl.format("{}-{}-{}", pl.lit(live.deployment_id), "flight", "row"), to_canary=pl.col("row") % 10 == 0
+        external_id=pl.format("{}-{}-{}", "carrier", "flight", "row"), to_canary=pl.col("row") % 10 == 0
     )
     began = time.perf_counter()
     for deployment, chosen in ((live, ~pl.col("to_canary")), (canary, pl.col("to_canary"))):
@@ -167,7 +171,8 @@ def serve(reg: Registry, live: Deployment, canary: Deployment, flights: pl.DataF
         late = asked.select("external_id", label=pl.col("late").cast(pl.String))
         late.write_parquet(work / f"outcomes-{deployment.mode}.parquet")
         reg.log_outcomes(work / f"outcomes-{deployment.mode}.parquet", deployment=deployment.deployment_id)
-    say(f"   {flights.height:,} predictions and outcomes logged in {time.perf_counter() - began:.1f} s. Right, by origin:")
+    took = time.perf_counter() - began
+    say(f"   {flights.height:,} predictions and outcomes logged in {took:.1f} s. Right, by origin:")
     show(reg.sql(ACCURACY, {"live": live.deployment_id, "canary": canary.deployment_id}).pl())
     (one,) = reg.sql(
         "SELECT prediction_id FROM predictions WHERE deployment_id = $id AND input ->> '$.origin' = 'JFK'"
@@ -177,14 +182,14 @@ def serve(reg: Registry, live: Deployment, canary: Deployment, flights: pl.DataF
     return str(one)
 
 
-# -- the demo ---------------------------------------------------------------------------------------------------------------
+# -- the demo ---------------------------------------------------------------------------------------------------------
 def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str, str]:
     """Run the demo on a registry; return the commit before the second version, and a prediction."""
     flights = read_flights(rows)
     until = {month: flights.filter(pl.col("month") <= month) for month in (6, 8)}
     september = flights.filter(month=9)
 
-    step(1, f"{flights.height:,} flights left New York City in 2013. January to June go into the lake; September is held out.")
+    step(1, f"{flights.height:,} flights left New York City in 2013. January to June go into the lake.")
     half_year = add(reg, DATASET, until[6], work / "june", "January to June")
     held_out = add(reg, HELD_OUT, september, work / "september", "September, to measure on")
 
@@ -227,7 +232,7 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
     assert (row["version"], row["run_id"], row["trained_on"]) == (first.version, first.run_id, [half_year.reference])
     indented("\n".join(f"{name:<12}  {value}" for name, value in row.items()))
 
-    step(7, "An airline corrects February's arrivals at JFK. Who learned from the wrong rows, and what did they predict?")
+    step(7, "February's arrivals at JFK are corrected. Who learned from the wrong rows, and predicted what?")
     corrected = add(reg, DATASET, correct(until[8]), work / "corrected", "JFK's February corrected")
     assert corrected.semver.split(".")[:2] == summer.semver.split(".")[:2]
     touched = reg.impact(f"dataset:{half_year.reference}", rows=CORRECTED)
@@ -257,7 +262,7 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
     return head, prediction
 
 
-# -- where the lake is -------------------------------------------------------------------------------------------------
+# -- where the lake is ------------------------------------------------------------------------------------------------
 def open_lake(url: str | None, namespace: str | None) -> Registry:
     """Open the lake, or make it: at a URL, or in this project's .headwater folder, as `headwater init` does."""
     if url is None:

@@ -38,9 +38,7 @@ def read_flights(rows: int | None = None) -> pl.DataFrame:
 
 def read_weather() -> pl.DataFrame:
     """Return the weather of each hour at each origin: wind in miles an hour, visibility in miles, rain in inches."""
-    weather = pl.read_csv(
-        _data_file("weather.csv"), null_values="NA", try_parse_dates=True, infer_schema_length=None
-    )
+    weather = pl.read_csv(_data_file("weather.csv"), null_values="NA", try_parse_dates=True, infer_schema_length=None)
     columns = [pl.col(name).cast(pl.Float64) for name in ("wind_speed", "visib", "precip")]
     return weather.select("origin", "time_hour", *columns).unique(["origin", "time_hour"], maintain_order=True)
 

@@ -20,8 +20,11 @@ import headwater
 
 def main(data: str, held_out: str) -> None:
     """Do it."""
-    # scikit-learn's threads wait for one another, long, where cores are busy
-    with headwater.open() as reg, reg.start_run("train", experiment="delays", params=PARAMS) as run, threadpool_limits(1):
+    with (
+        headwater.open() as reg,
+        reg.start_run("train", experiment="delays", params=PARAMS) as run,
+        threadpool_limits(1),  # scikit-learn's threads wait for one another, long, where cores are busy
+    ):
         learned_from = prepare(run.use(data).polars())
         unseen = prepare(run.use(held_out, role="evaluation").polars())
         model = train(learned_from)

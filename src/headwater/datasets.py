@@ -14,13 +14,13 @@ from headwater import artifacts, dvc, pinned
 from headwater.additions import Additions, Incoming, Request
 from headwater.artifacts import Wanted
 from headwater.comparison import changes_of_files, difference, kept_difference
-from headwater.content import Changes, Opened, Workbench
+from headwater.content import Changes, Workbench
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError
 from headwater.model import ArtifactFile, DatasetDiff, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
-from headwater.stored import Stored, build, files_of, parts, row_of, row_with, rows_of
+from headwater.stored import Stored, build, files_of, parts, row_of, rows_of
 
 __all__ = ["Datasets"]
 
@@ -70,19 +70,6 @@ class Datasets:
             NotFoundError: There is no such dataset or version.
         """
         return str(row_of(fold, reference)[0])
-
-    @property
-    def cache(self) -> Path:
-        """A folder of the lake's for what is computed and thrown away."""
-        return self._context.lake.cache
-
-    def described(self, fold: Fold, dataset_id: str) -> DatasetVersion:
-        """Return the version of an ID, as a state has it."""
-        return build(fold, row_with(fold, dataset_id), None)
-
-    def opened(self, bench: Workbench, fold: Fold, dataset_id: str) -> Opened | None:
-        """Return the rows of the version of an ID on a workbench; None where it is no table."""
-        return Stored.of(fold, row_with(fold, dataset_id)).opened(self._context.lake, bench)
 
     def all_references(self) -> builtins.list[str]:
         """Return every version, as references."""

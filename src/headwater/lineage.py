@@ -5,12 +5,13 @@ Every walk keeps what it has seen, so a cycle ends it, and goes level by level, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
-from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
 from headwater.lineage_facts import Facts, chunks
 from headwater.lineage_nodes import Edge, Node, as_document
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from headwater.lineage_rows import Holdings
 
 __all__ = ["Lineage", "Tracing"]
+
+_MANY = 10_000
 
 Link = tuple[str, str, str]
 """Source, relation and target, by stored URN."""
@@ -124,17 +127,15 @@ class Tracing:
 
     Args:
         context: What to work with.
-        datasets: The service that finds datasets and reads their rows.
     """
 
-    def __init__(self, context: Context, datasets: Datasets) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._datasets = datasets
 
     def trace(self, urn: str) -> Lineage:
         """Return everything that a thing came from. See `Registry.trace`."""
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             first = [(source, relation, start.key) for source, relation in start.upstream]
             first += [(owner, "holds", start.key) for owner in start.owners]
             first += [(version, "version", start.key) for version in _versions_of(fold, start.key)]
@@ -147,7 +148,7 @@ class Tracing:
         if rows is not None:
             return self._impact_of_rows(urn, rows)
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             first = [(start.key, "part", owner) for owner in start.owners]
             first += [(start.key, "version", version) for version in _versions_of(fold, start.key)]
             walk = _Walk(start.key, "down")
@@ -158,7 +159,7 @@ class Tracing:
         from headwater.lineage_rows import Holdings, later_versions
 
         with self._context.reading() as fold:
-            start = find_start(self._context, self._datasets, fold, urn)
+            start = find_start(self._context, fold, urn)
             if kind_of(start.key) != "dataset":
                 raise InvalidInputError(f"{urn} has no rows", hint="rows are asked of a dataset version")
             root = start.key
@@ -167,7 +168,7 @@ class Tracing:
             every = _Walk(root, "down")
             every.go(lambda keys: _downstream(fold, keys), later)
             asked = [key for key in every.order if kind_of(key) == "dataset" and _is_known(fold, key)]
-            holdings = Holdings(self._datasets, condition)
+            holdings = Holdings(self._context.lake, condition)
             holdings.ask(fold, asked)
 
             def step(keys: list[str]) -> list[Link]:
@@ -263,7 +264,8 @@ def _versions_of(fold: Fold, key: str) -> list[str]:
 
 def _lineage(fold: Fold, start: Start, walk: _Walk, holdings: Holdings | None = None) -> Lineage:
     known = {start.key: start.node} if start.node is not None else {}
-    nodes = Facts(fold, start.moment).nodes(walk.order, known)
+    with _uncollected(len(walk.order)):
+        nodes = Facts(fold, start.moment).nodes(walk.order, known)
     notes: tuple[str, ...] = ()
     if start.files_total:
         notes = (f"{start.files_read:,} of {start.files_total:,} files of predictions were read",)
@@ -281,6 +283,19 @@ def _lineage(fold: Fold, start: Start, walk: _Walk, holdings: Holdings | None = 
         files_read=start.files_read,
         files_total=start.files_total,
     )
+
+
+@contextmanager
+def _uncollected(count: int) -> Iterator[None]:
+    """Keep Python from looking for garbage where very many things are made of which none is any: it takes as long."""
+    ours = count > _MANY and gc.isenabled()
+    if ours:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.enable()
 
 
 def _totals(root: str, nodes: Mapping[str, Node], direction: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from headwater.ids import from_micros
@@ -83,6 +84,7 @@ class Facts:
         self._names: dict[str, str] = {}
         self._hidden: set[str] | None = None
         self._dirty: dict[str, list[Row]] = {}
+        self._code_wanted = False
 
     def nodes(self, keys: Iterable[str], known: Mapping[str, Node]) -> dict[str, Node]:
         """Return the node of each stored URN, in order.
@@ -97,6 +99,7 @@ class Facts:
             kind, _, rest = key.partition(":")
             by_kind.setdefault(kind, []).append(rest)
         made = dict(known)
+        self._code_wanted = "code" in by_kind
         # Code last: whether it was dirty, the runs and versions know that were made with it.
         for kind in ("model", "run", "models", "dataset", "deployment", "code"):
             made.update(_MAKERS[kind](self, by_kind.get(kind, [])))
@@ -131,11 +134,9 @@ class Facts:
 
     def _noticed(self, code: Any) -> dict[str, Any]:
         """Return what there is to say of the code that something was made with, and keep it for the code's own node."""
-        if not code:
-            return {}
-        if code["commit"]:
+        if code and code["commit"]:
             self._dirty.setdefault(f"{code['repository']}@{code['commit']}", []).append(code)
-        return {"repository": code["repository"], "code_commit": code["commit"], "dirty": code["dirty"]}
+        return _code_facts(code)
 
     # -- models -------------------------------------------------------------------------------------------------
     def _versions(self, ids: list[str]) -> dict[str, Node]:
@@ -223,27 +224,17 @@ class Facts:
 
     def _runs(self, ids: list[str]) -> dict[str, Node]:
         made = {}
-        ended = {}
+        ended: dict[str, str | None] = {}
         sql = "SELECT subject, value FROM events WHERE standing AND kind = 'status' AND key = '' AND subject IN ({})"
-        for run_id, value in self._rows(sql, ids):
-            ended[run_id] = _status(value)
-        sql = f"SELECT t.row, t.run_id, t.experiment, {_COMMIT} FROM runs t WHERE t.run_id IN ({{}})"
-        for row, run_id, experiment, commit in self._parsed(sql, ids):
-            facts = {
-                "run_id": run_id,
-                "name": row["name"],
-                "experiment": experiment,
-                "commit": commit,
-                "status": "running",
-                "started_at": from_micros(row["started_at"]),
-                "ended_at": None,
-                **ended.get(run_id, {}),
-                **{key: row[key] for key in ("parent_run_id", "command", "folder", "host")},
-                **self._noticed(row["code"]),
-                "recorded_at": from_micros(row["recorded_at"]),
-                "actor": row["actor"],
-            }
-            label = f"{row['name'] or experiment} {run_id[-12:]}"
+        ended.update(self._rows(sql, ids))
+        names = "json_extract(t.row, '$.name')"
+        sql = f"SELECT t.row, t.run_id, t.experiment, {names}, {_COMMIT} FROM runs t WHERE t.run_id IN ({{}})"
+        for text, run_id, experiment, name, commit in self._rows(sql, ids):
+            # There may be very many, of which only a few are looked at.
+            facts: Row = _Later(partial(_run_facts, text, run_id, experiment, commit, ended.get(run_id)))
+            if self._code_wanted:
+                facts = {**facts, **self._noticed(json.loads(text)["code"])}
+            label = f"{name or experiment} {run_id[-12:]}"
             made[f"run:{run_id}"] = Node(f"run:{run_id}", "run", run_id, label, facts)
         return made
 
@@ -324,6 +315,53 @@ def prediction_node(row: Row) -> Node:
     facts["recorded_at"] = from_micros(row["recorded_at"])
     urn = f"prediction:{prediction_id}"
     return Node(urn, "prediction", prediction_id, f"prediction {prediction_id[-12:]}", facts)
+
+
+def _run_facts(text: str, run_id: str, experiment: str, commit: str | None, status: str | None) -> dict[str, Any]:
+    row = json.loads(text)
+    return {
+        "run_id": run_id,
+        "name": row["name"],
+        "experiment": experiment,
+        "commit": commit,
+        "status": "running",
+        "started_at": from_micros(row["started_at"]),
+        "ended_at": None,
+        **(_status(status) if status else {}),
+        **{key: row[key] for key in ("parent_run_id", "command", "folder", "host")},
+        **_code_facts(row["code"]),
+        "recorded_at": from_micros(row["recorded_at"]),
+        "actor": row["actor"],
+    }
+
+
+def _code_facts(code: Any) -> dict[str, Any]:
+    return {"repository": code["repository"], "code_commit": code["commit"], "dirty": code["dirty"]} if code else {}
+
+
+class _Later(Mapping[str, Any]):
+    """Facts that are made when they are first looked at."""
+
+    def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
+        self._make = make
+        self._made: dict[str, Any] | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getitem__(self, key: str) -> Any:
+        return self._facts()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts())
+
+    def __len__(self) -> int:
+        return len(self._facts())
+
+    def __repr__(self) -> str:
+        return repr(self._facts())
 
 
 def _status(value: str | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.context import Context
-from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.lake import refs
 from headwater.lineage_facts import prediction_node
@@ -19,6 +18,7 @@ from headwater.lookup import models_named, version_row
 from headwater.names import ModelRef, parse_dataset, parse_model, quote
 from headwater.prediction_lookup import look_up
 from headwater.state import Fold
+from headwater.stored import row_of
 from headwater.urns import Urn, is_id, parse_urn
 
 __all__ = ["Start", "find_start"]
@@ -50,7 +50,7 @@ class Start:
     files_total: int = 0
 
 
-def find_start(context: Context, datasets: Datasets, fold: Fold, text: str) -> Start:
+def find_start(context: Context, fold: Fold, text: str) -> Start:
     """Return where the walk from a URN, or from a reference to a model or dataset, begins.
 
     Raises:
@@ -66,7 +66,7 @@ def find_start(context: Context, datasets: Datasets, fold: Fold, text: str) -> S
         return Start(_code(fold, urn))
     if urn.kind in ("run", "deployment"):
         return Start(f"{urn.kind}:{_by_id(fold, urn.kind, urn.name)}")
-    return Start(_dataset(datasets, fold, urn) if _is_dataset(fold, urn) else _model(fold, urn))
+    return Start(_dataset(fold, urn) if _is_dataset(fold, urn) else _model(fold, urn))
 
 
 def _is_dataset(fold: Fold, urn: Urn) -> bool:
@@ -97,11 +97,11 @@ def _model(fold: Fold, urn: Urn) -> str:
     return f"model:{version_row(fold, ref, deleted=True)[0]}"
 
 
-def _dataset(datasets: Datasets, fold: Fold, urn: Urn) -> str:
+def _dataset(fold: Fold, urn: Urn) -> str:
     ref = parse_dataset(urn.name)
     if is_id(ref.name) and fold.one("SELECT 1 FROM datasets WHERE dataset_id = ?", ref.name):
         return f"dataset:{ref.name}"
-    return f"dataset:{datasets.id_of(fold, urn.name)}"
+    return f"dataset:{row_of(fold, urn.name)[0]}"
 
 
 def _by_id(fold: Fold, kind: str, part: str) -> str:

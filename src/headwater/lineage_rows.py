@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from headwater.content import Workbench
-from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
+from headwater.lake.base import Lake
 from headwater.lineage_nodes import Node
+from headwater.model import DatasetVersion
 from headwater.query_rows import count_rows, parse_condition
 from headwater.state import Fold
+from headwater.stored import Stored, build, parts, row_by_id
 
 __all__ = ["Holdings", "later_versions"]
 
@@ -22,7 +24,7 @@ def later_versions(fold: Fold, key: str) -> list[str]:
         "SELECT dataset_id, semver FROM datasets WHERE name = (SELECT name FROM datasets WHERE dataset_id = ?)",
         dataset_id,
     )
-    numbered = {each: tuple(int(part) for part in semver.split(".")) for each, semver in rows}
+    numbered = {each: parts(semver) for each, semver in rows}
     later = [each for each, number in numbered.items() if number > numbered[dataset_id]]
     return [f"dataset:{each}" for each in sorted(later, key=numbered.__getitem__)]
 
@@ -35,17 +37,17 @@ class Holdings:
         reasons: Why the others could not.
 
     Args:
-        datasets: The service that reads datasets.
+        lake: The lake.
         condition: What a WHERE would hold.
 
     Raises:
         InvalidInputError: It is not a condition on rows.
     """
 
-    def __init__(self, datasets: Datasets, condition: str) -> None:
+    def __init__(self, lake: Lake, condition: str) -> None:
         self.rows: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
-        self._datasets = datasets
+        self._lake = lake
         self._condition = parse_condition(condition)
 
     def ask(self, fold: Fold, keys: Iterable[str]) -> None:
@@ -56,7 +58,7 @@ class Holdings:
         """
         errors: list[InvalidInputError] = []
         for key in keys:
-            found = self._datasets.described(fold, key.partition(":")[2])
+            found = _version(fold, key)
             if found.schema is None:
                 self.reasons[key] = "it is no table"
             elif missing := self._condition.missing(found.schema):
@@ -71,14 +73,14 @@ class Holdings:
             if errors:
                 raise errors[0]
             first, reason = next(iter(self.reasons.items()))
-            reference = self._datasets.described(fold, first.partition(":")[2])
+            reference = _version(fold, first)
             known = ", ".join(list(reference.schema or {})[:20])
             hint = f"its columns are {known}; text stands in single quotes" if known else "ask about a table"
             raise InvalidInputError(f"the condition can't be asked of {reference.reference}: {reason}", hint=hint)
 
     def _count(self, fold: Fold, key: str, reference: str) -> int:
-        with Workbench(self._datasets.cache) as bench:
-            opened = self._datasets.opened(bench, fold, key.partition(":")[2])
+        with Workbench(self._lake.cache) as bench:
+            opened = Stored.of(fold, row_by_id(fold, key.partition(":")[2])).opened(self._lake, bench)
             if opened is None:
                 raise InvalidInputError(f"the condition can't be asked of {reference}: it is no table")
             return count_rows(opened.table.attach, str(bench.folder), self._condition, what=reference)
@@ -94,6 +96,9 @@ class Holdings:
     def notes(self, fold: Fold) -> tuple[str, ...]:
         """Return a sentence for each version that could not be asked."""
         return tuple(
-            f"{self._datasets.described(fold, key.partition(':')[2]).reference} can't be asked: {reason}"
-            for key, reason in self.reasons.items()
+            f"{_version(fold, key).reference} can't be asked: {reason}" for key, reason in self.reasons.items()
         )
+
+
+def _version(fold: Fold, key: str) -> DatasetVersion:
+    return build(fold, row_by_id(fold, key.partition(":")[2]), None)

@@ -341,8 +341,8 @@ class RowFile:
         link.symlink_to(self._path)
         layout = "auto" if suffix.startswith(".json") and not suffix.startswith(".jsonl") else "newline_delimited"
         connection.execute(
-            f"CREATE TEMP VIEW source AS SELECT json FROM read_json_objects('{str(link).replace(chr(39), chr(39) * 2)}',"
-            f" format = '{layout}')"
+            "CREATE TEMP VIEW source AS SELECT json FROM"
+            f" read_json_objects('{str(link).replace(chr(39), chr(39) * 2)}', format = '{layout}')"
         )
         ((found,),) = connection.execute(
             "SELECT list(DISTINCT k) FROM (SELECT unnest(json_keys(CASE WHEN json_type(json) = 'OBJECT' THEN json"

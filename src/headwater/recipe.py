@@ -121,7 +121,9 @@ def _datasets(fold: Fold, urns: Iterable[str]) -> list[Input]:
     found: dict[str, Input] = {}
     for urn in urns:
         for (source,) in fold.rows(
-            "SELECT source FROM lineage WHERE target = ? AND relation IN ('trained', 'used', 'evaluated') ORDER BY source", urn
+            "SELECT source FROM lineage WHERE target = ? AND relation IN ('trained', 'used', 'evaluated')"
+            " ORDER BY source",
+            urn,
         ):
             kind, _, dataset_id = source.partition(":")
             if kind != "dataset" or dataset_id in found:

@@ -103,7 +103,7 @@ class Registry:
     def _tracing(self) -> Tracing:
         from headwater.lineage import Tracing
 
-        return Tracing(self._context, self._datasets)
+        return Tracing(self._context)
 
     @cached_property
     def _queries(self) -> Queries:

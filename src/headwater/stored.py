@@ -16,7 +16,7 @@ from headwater.model import ArtifactFile, DataPath, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
 
-__all__ = ["Stored", "build", "files_of", "newest", "parts", "row_of", "row_with", "rows_of"]
+__all__ = ["Stored", "build", "files_of", "newest", "parts", "row_by_id", "row_of", "rows_of"]
 
 _COLUMNS = "d.dataset_id, d.semver, d.tx, d.row, (SELECT id FROM commits c WHERE c.tx = d.tx)"
 
@@ -51,8 +51,8 @@ def row_of(fold: Fold, reference: str) -> Any:
     )
 
 
-def row_with(fold: Fold, dataset_id: str) -> Any:
-    """Return the row, which `build` takes, of the version of an ID."""
+def row_by_id(fold: Fold, dataset_id: str) -> Any:
+    """Return the row, which `build` takes, of the version of an ID that is there."""
     return fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id)
 
 
