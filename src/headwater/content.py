@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headwater.calm import calm
 from headwater.canonical import common_type, hashes, identifier, printable, row_text, summaries
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
@@ -149,7 +150,7 @@ class Workbench:
             )
             # Statistics are of no use here, and make a statement over 5,000 columns four times as slow.
             self._connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-            self._connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+            calm(self._connection)
         return self._connection
 
     def _place(self, name: str) -> Path:

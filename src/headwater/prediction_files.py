@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwater.calm import calm
 from headwater.canonical import identifier
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.formats import LABELS, format_of, open_table, reason_of
@@ -153,7 +154,7 @@ class RowFile:
                 }
             )
             try:
-                connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+                calm(connection)
                 yield connection, folder
             finally:
                 connection.close()

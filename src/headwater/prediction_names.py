@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from headwater.calm import calm
 from headwater.lake.base import Lake
 from headwater.state import Fold
 from headwater.tables import folder
@@ -40,7 +41,7 @@ def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str
         "python_enable_replacements": False,
     }
     with contextlib.closing(duckdb.connect(config=config)) as connection:
-        connection.execute("SET enable_progress_bar = false")
+        calm(connection)
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
         stored = f"read_parquet([{listed}])"
         if len(names) == 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater import artifacts
 from headwater.artifacts import Wanted
+from headwater.calm import calm
 from headwater.context import Context
 from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
@@ -107,7 +108,7 @@ def _connect() -> DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    calm(connection)
     return connection
 
 
