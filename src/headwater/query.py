@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-__all__ = ["QueryResult", "Session", "views"]
+__all__ = ["COMMITS", "SQL_TYPES", "QueryResult", "Session", "views"]
 
-_TYPES = {
+SQL_TYPES = {
     "string": "VARCHAR",
     "int32": "INTEGER",
     "int64": "BIGINT",
@@ -40,6 +40,22 @@ _TYPES = {
     " folder VARCHAR)",
     "environment": "STRUCT(python VARCHAR, platform VARCHAR, packages VARCHAR)",
 }
+"""The types of columns (see `headwater.schema`) as DuckDB writes them."""
+
+COMMITS = {
+    "commit": "VARCHAR",
+    "tx": "VARCHAR",
+    "parents": "VARCHAR[]",
+    "recorded_at": "TIMESTAMPTZ",
+    "actor": "VARCHAR",
+    "kind": "VARCHAR",
+    "subject": "VARCHAR",
+    "message": "VARCHAR",
+    "landed": "VARCHAR",
+    "landed_at": "TIMESTAMPTZ",
+    "position": "BIGINT",
+}
+"""The columns of `lake.commits`, which is no table of the lake but its log."""
 
 _NATURAL_KEYS = frozenset({"models", "lineage"})
 """Tables whose rows two branches may write with the same key: the row of the smallest `tx` stands."""
@@ -179,7 +195,7 @@ class Session:
         else:
             rows, there = "(SELECT 1 WHERE false)", set()
         columns = ", ".join(
-            f"CAST({_quoted(column.name) if column.name in there else 'NULL'} AS {_TYPES[column.type]})"
+            f"CAST({_quoted(column.name) if column.name in there else 'NULL'} AS {SQL_TYPES[column.type]})"
             f" AS {_quoted(column.name)}"
             for column in table.columns
         )

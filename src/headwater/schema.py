@@ -92,6 +92,7 @@ TABLES: dict[str, Table] = {
             Column("params", "map", "parameters given at registration", False),
             Column("tags", "map", "tags given at registration; later changes are events", False),
             Column("missing", "strings", "what it can't be reproduced without, a sentence each; empty where it can be"),
+            prune=("version_id",),
         ),
         _table(
             "runs",

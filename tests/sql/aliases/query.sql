@@ -1,0 +1,1 @@
+SELECT * FROM aliases ORDER BY name, alias, version

@@ -1,0 +1,1 @@
+SELECT name, semver, rows, commit FROM datasets ORDER BY name, semver

@@ -1,0 +1,1 @@
+SELECT * FROM hidden ORDER BY id

@@ -1,0 +1,1 @@
+SELECT * FROM model_names ORDER BY name
