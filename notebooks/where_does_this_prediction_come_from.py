@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Where does this prediction come from?
 #
-# A model in production said that a flight out of JFK would be late. Which model was that, which run made it, of which code,
-# and from which rows did it learn? One call answers, and one query. The lake is the one that `make demo` leaves.
+# A model in production said that a flight out of JFK would be late. Which model was that, which run made it, of which
+# code, and from which rows did it learn? One call answers, and one query. The lake is the one that `make demo` leaves.
 
 # %%
 import headwater
@@ -85,7 +85,7 @@ answer
 # %% [markdown]
 # ## And down again
 #
-# February's rows of JFK were corrected afterwards. Which versions learned from the wrong ones, and how much did they predict?
+# February's rows of JFK were corrected afterwards. Which versions learned from the wrong ones, and what did they predict?
 
 # %%
 touched = reg.impact(f"dataset:{learned_from}", rows="origin = 'JFK' AND month = 2")

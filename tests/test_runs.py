@@ -674,3 +674,13 @@ def test_files_that_hold_runs_only_are_not_read_for_a_version(
     monkeypatch.setattr(lake, "localize", noted)
     assert version.metrics == {"auc": 0.7}
     assert len(read) == 1
+
+
+def test_adding_the_same_data_again_in_a_run_that_used_it_derives_nothing(
+    registry: Registry, flights: str, tmp_path: Path
+) -> None:
+    with registry.start_run() as run:
+        run.use(flights)
+        again = run.add_dataset("flights", tmp_path / "flights.parquet")
+    assert not again.created
+    assert not [each for each in edges(registry) if each[1] == "derived"]

@@ -46,7 +46,7 @@ def main() -> int:
         os.environ |= {"HEADWATER_LAKE": make_lake(folder), "HEADWATER_ACTOR": "analyst"}
         for script in scripts:
             target = script.with_suffix(".ipynb")
-            notebook = jupytext.read(script)
+            notebook: Any = jupytext.read(script)  # type: ignore[no-untyped-call, unused-ignore]
             if check and (not target.exists() or cells(nbformat.read(target, as_version=4)) != cells(notebook)):
                 stale.append(target.name)
             notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -54,7 +54,7 @@ def main() -> int:
             if not check:
                 for cell in notebook.cells:
                     cell.metadata.pop("execution", None)
-                nbformat.write(notebook, target)  # type: ignore[no-untyped-call]
+                nbformat.write(notebook, target)  # type: ignore[no-untyped-call, unused-ignore]
             print(f"{script.relative_to(ROOT)}: {len(notebook.cells)} cells executed")
     if stale:
         print(f"not what their scripts say: {', '.join(stale)}; run `python tools/notebooks.py`", file=sys.stderr)

@@ -22,7 +22,7 @@ from headwater.ids import new_id
 from headwater.model import ArtifactFile, DatasetDiff
 from headwater.names import check_name, check_text, parse_dataset, quote, shown
 from headwater.state import Fold
-from headwater.stored import Stored, newest, parts, row_of
+from headwater.stored import Stored, inputs_of, newest, parts, row_of
 
 if TYPE_CHECKING:
     from headwater.transaction import Transaction
@@ -61,7 +61,7 @@ class Request:
         key: Columns that identify a row; those of the version before where there are none.
         bump: The least part of the version that is raised.
         sources: Dataset versions that it was made from.
-        run: The run that made it.
+        run: The run that made it, from what that used.
     """
 
     name: str
@@ -250,7 +250,8 @@ def _text(value: object) -> str | None:
 
 # -- descriptions and derivations -------------------------------------------------------------------------------------
 def _source_ids(fold: Fold, request: Request) -> list[str]:
-    return list(dict.fromkeys(str(row_of(fold, each)[0]) for each in request.sources))
+    used = [] if request.run is None else inputs_of(fold, request.run)
+    return list(dict.fromkeys([*(str(row_of(fold, each)[0]) for each in request.sources), *used]))
 
 
 def _is_news(fold: Fold, stored: Stored, request: Request) -> bool:

@@ -105,7 +105,7 @@ class Datasets:
             bump: `major`, `minor` or `patch`: at least this, where there is a difference.
             derived_from: Dataset versions that it was made from.
             description: What it is.
-            run: The ID of the run that made it.
+            run: The ID of the run that made it, from what that used.
             owner: The registry that the returned version belongs to.
 
         Raises:
@@ -213,10 +213,11 @@ class Datasets:
         Raises:
             IntegrityError: One is missing, or is not what was added.
         """
+        lake = self._context.lake
         with self._context.reading() as fold:
             stored = Stored.of(fold, row_of(fold, reference))
-        version, lake = stored.version, self._context.lake
-        stored.wanted(lake)
+        version = stored.version
+        stored.wanted(lake)  # names and sizes first
         found = lake.localize(stored.commit, [version.path + file.path for file in stored.files])
         local = {file.path: found[version.path + file.path].absolute() for file in stored.files}
         for file in stored.files:

@@ -21,7 +21,6 @@ from headwater.frames import Content
 from headwater.ids import new_id, now_micros, timestamp
 from headwater.lake.base import Lake
 from headwater.spool import SUFFIX, Spool, is_owned
-from headwater.state import Fold
 from headwater.transaction import Transaction
 
 __all__ = ["STATUSES", "Landed", "ending", "land", "make_spool", "someone_lives", "status_of", "take_in"]
@@ -215,9 +214,3 @@ def _abandoned(lake: Lake, run_id: str) -> Iterator[tuple[Spool, int]]:
             spool.close()
             continue
         yield spool, died
-
-
-def inputs_of(fold: Fold, run_id: str) -> list[str]:
-    """Return the IDs of the dataset versions that a run used."""
-    rows = fold.rows("SELECT source FROM lineage WHERE target = ? AND relation = 'used'", f"run:{run_id}")
-    return sorted(source.removeprefix("dataset:") for (source,) in rows)

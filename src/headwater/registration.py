@@ -15,7 +15,6 @@ from headwater.datasets import Datasets
 from headwater.errors import AlreadyExistsError, InvalidInputError
 from headwater.external import External
 from headwater.ids import new_id
-from headwater.landing import inputs_of
 from headwater.lookup import is_hidden, models_named, name_of, version_row
 from headwater.model import ArtifactFile
 from headwater.names import (
@@ -30,6 +29,7 @@ from headwater.names import (
 )
 from headwater.runinfo import find as find_run
 from headwater.state import Fold
+from headwater.stored import inputs_of
 from headwater.transaction import Transaction, Upload
 
 __all__ = ["INPUT_SCHEMA", "Registration", "Slices", "ensure_model"]

@@ -16,7 +16,7 @@ from headwater.model import ArtifactFile, DataPath, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
 
-__all__ = ["Stored", "build", "files_of", "newest", "parts", "row_by_id", "row_of", "rows_of"]
+__all__ = ["Stored", "build", "files_of", "inputs_of", "newest", "parts", "row_by_id", "row_of", "rows_of"]
 
 _COLUMNS = "d.dataset_id, d.semver, d.tx, d.row, (SELECT id FROM commits c WHERE c.tx = d.tx)"
 
@@ -172,3 +172,9 @@ def newest(fold: Fold, name: str) -> Stored | None:
     """Return the newest version of a dataset; None where there is no such dataset."""
     rows = rows_of(fold, name)
     return Stored.of(fold, rows[0]) if rows else None
+
+
+def inputs_of(fold: Fold, run_id: str) -> list[str]:
+    """Return the IDs of the dataset versions that a run used."""
+    rows = fold.rows("SELECT source FROM lineage WHERE target = ? AND relation = 'used'", f"run:{run_id}")
+    return sorted(source.removeprefix("dataset:") for (source,) in rows)

@@ -12,12 +12,12 @@ from headwater import active, capture, landing, points
 from headwater.context import Context
 from headwater.errors import HeadwaterError, InvalidInputError
 from headwater.ids import new_id
-from headwater.landing import inputs_of
 from headwater.model import Metric, RunInfo
 from headwater.names import as_texts, canonical_slice, check_key, check_limit, check_text, quote
 from headwater.run import Home, Part, Run
 from headwater.runinfo import build, find
 from headwater.state import Fold
+from headwater.stored import inputs_of
 from headwater.transaction import Transaction
 from headwater.where import rewritten
 
