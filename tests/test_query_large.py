@@ -390,3 +390,11 @@ def test_a_range_of_times_as_ids_finds_the_outcomes_of_a_day(registry: Registry)
     assert registry.sql(query.format(">="), {"t": before}).fetchall() == [(9,)]
     none = registry.sql(query.format("<"), {"t": before})
     assert (none.fetchall(), none.files_read) == ([(0,)], {"outcomes": (0, 3)})
+
+
+def test_a_lake_says_beforehand_where_it_puts_data_files(fresh: Registry) -> None:
+    lake = fresh._context.lake
+    commit = fresh.head
+    sizes = {info.path: info.size for info in lake.list(commit, "tables/outcomes/") if "_delta_log" not in info.path}
+    assert len(sizes) == FILES
+    assert lake.places(commit, sizes) == lake.localize(commit, sizes)
