@@ -85,7 +85,7 @@ answer
 # %% [markdown]
 # ## And down again
 #
-# February's rows of JFK were corrected afterwards. Which versions learned from the wrong ones, and what did they predict?
+# February's rows of JFK were corrected afterwards. Which versions learned from the wrong ones, and what did those say?
 
 # %%
 touched = reg.impact(f"dataset:{learned_from}", rows="origin = 'JFK' AND month = 2")
