@@ -357,7 +357,8 @@ class Append:
 
     def _least(self, file: DataFile) -> str:
         prune = TABLES[self.table].prune
-        return str((file.ranges or {}).get(prune[0], ("",))[0]) if prune else ""
+        known = (file.ranges or {}).get(prune[0]) if prune else None
+        return str(known[0]) if known else ""
 
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
