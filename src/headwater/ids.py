@@ -47,7 +47,7 @@ def is_id(text: str) -> bool:
 def ids_of_rows(
     millis: np.ndarray[Any, np.dtype[np.int64]], rows: np.ndarray[Any, np.dtype[np.int64]], seed: str
 ) -> Any:
-    """Return UUIDv7s for many rows as an Arrow array of text: the same for the same arguments, whoever asks.
+    """Return UUIDv7s for many rows as Arrow text: the same for the same arguments, whoever asks.
 
     After the milliseconds comes a counter of 36 bits (method 1 of section 6.2 of RFC 9562) that begins anywhere, as the
     seed has it, and goes up with the row; the other 38 bits are noise of seed and row. So IDs are in the order of time

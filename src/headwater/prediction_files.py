@@ -99,6 +99,8 @@ class RowFile:
         self._scratch = scratch
         self._path: Path | None = None
         self._arrow: pa.Table | None = None
+        self.may_lack_strictness = True
+        """Whether JSON objects of `batches` may hold NaN or infinities, which JSON lacks; `strict` makes them text."""
         if isinstance(source, str | os.PathLike):
             self._path = Path(source).absolute()
             self.name = self._path.name
@@ -276,6 +278,10 @@ class RowFile:
     # -- columns that have types --------------------------------------------------------------------------------
     def _typed(self, types: Mapping[str, str]) -> str:
         called = self._called(list(types))
+        nested = any(
+            type_.endswith(("]", ")")) and not type_.startswith(("DECIMAL", "ENUM")) for type_ in types.values()
+        )
+        self.may_lack_strictness = nested or any(what in called for what in _OBJECTS)
         parts = {what: self._value(what, identifier(name), types[name]) for what, name in called.items()}
         if self._known is PREDICTION:
             key = [name for name in types if name in self._layout.row_key]

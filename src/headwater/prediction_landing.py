@@ -1,4 +1,4 @@
-"""From a segment of the prediction spool to the lake: in one transaction that notes its digest, so none lands twice.
+"""From a segment of the prediction spool to the lake, in one transaction that notes its digest: none lands twice.
 
 Knows segments and transactions; knows no logger.
 """

@@ -93,6 +93,10 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(held).combine_chunks()
 
 
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _put(put: Upload, table: str, columns: Mapping[str, pa.Array]) -> DataBody:
     body = encode(table, bulk_rows(table, columns, put.tx, put.micros, put.actor))
     put(folder(table) + body.path, body.body)
@@ -127,7 +131,7 @@ class PredictionRows(Rows):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        taken = {name: piece.column(name).combine_chunks() for name in piece.column_names}
+        taken = {name: _whole(piece.column(name)) for name in piece.column_names}
         for what, own in (("deployment", self._made_by.deployment_id), ("version", self._made_by.version_id)):
             others = pc.drop_null(taken[what].unique()).to_pylist()
             if others not in ([], [own]):
@@ -157,7 +161,7 @@ class PredictionRows(Rows):
         for name in ("external_id", "output", "score", "latency_ms"):
             found[name] = taken[name]
         for name in ("input", "row_key"):
-            found[name] = strict(taken[name])
+            found[name] = strict(taken[name]) if file.may_lack_strictness else taken[name]
         if self._dataset_id is not None:
             found["dataset_id"] = constant(self._dataset_id, len(piece))
         elif taken["dataset"].null_count < len(piece):
@@ -203,8 +207,7 @@ class OutcomeRows(Rows):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        ids = piece.column("prediction_id").combine_chunks()
-        names = piece.column("external_id").combine_chunks()
+        ids, names = _whole(piece.column("prediction_id")), _whole(piece.column("external_id"))
         if ids.null_count == len(piece) and names.null_count < len(piece):
             if self._find is None:
                 raise InvalidInputError(

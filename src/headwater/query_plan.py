@@ -149,8 +149,8 @@ def _between(
 
     def check(file: DataFile) -> bool:
         known = (file.ranges or {}).get(column)
-        if known is None:
-            return True
+        if not known:
+            return known is None  # an empty range: all of the column is null, which no comparison finds
         # Any: they are compared only where all are texts, or all are times.
         ends: list[Any] = [_moment(each) for each in known] if isinstance(low or high, datetime) else list(known)
         if any(type(each) is not type(low or high) for each in ends):

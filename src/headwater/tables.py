@@ -33,6 +33,9 @@ FAN_IN = 32
 
 _TOP_TIER = 4
 _COMPACT_UP_TO = 64 << 20
+_FULL = 16 << 20
+"""Bytes of a file that is large enough, whatever its rows."""
+
 _LONGEST_STATISTIC = 64
 _FEW = 64
 """Up to so many rows are looked through in Python: calling Arrow's functions, or importing them, takes longer."""
@@ -332,11 +335,17 @@ class Append:
         import pyarrow as pa
 
         for tier in range(_TOP_TIER):
-            small = [file for file in self.files.files.values() if file.tier == tier]
+            small = [file for file in self.files.files.values() if file.tier == tier and file.size < _FULL]
+            if len(small) < FAN_IN:
+                continue
             # In the order of what is looked up, so that ranges of row groups go on telling where it is.
             small.sort(key=self._least)
-            if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
-                continue
+            total = 0
+            for count, file in enumerate(small):
+                total += file.size
+                if total > _COMPACT_UP_TO:
+                    small = small[:count]
+                    break
             stored = [file.path for file in small if file.path not in self._bodies]
             own = [self._bodies[file.path] for file in small if file.path in self._bodies]
             schema = arrow_schema(self.table)
@@ -357,7 +366,8 @@ class Append:
 
     def _least(self, file: DataFile) -> str:
         prune = TABLES[self.table].prune
-        return str((file.ranges or {}).get(prune[0], ("",))[0]) if prune else ""
+        known = (file.ranges or {}).get(prune[0]) if prune else None
+        return str(known[0]) if known else ""
 
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""

@@ -1,0 +1,30 @@
+-- live_metrics_by(slice, since, until): how each deployment did each day (in UTC) on each value of a feature, by the
+-- outcomes known so far. since and until may be left out; with them, only the predictions of that time and their
+-- outcomes are read.
+-- Columns: day, name (of the model), version, environment, mode, slice (the feature's value; null where it is missing),
+-- predictions (how many), labelled (how many have an outcome), accuracy (of those), mean_score, mean_latency_ms,
+-- p95_latency_ms, deployment_id, version_id.
+-- Example: SELECT slice, accuracy FROM live_metrics_by('origin', since := '2026-11-01', until := '2026-11-02')
+CREATE OR REPLACE MACRO live_metrics_by(slice, since := '-infinity', until := 'infinity') AS TABLE
+WITH judged AS (
+    -- One row a prediction, grouped by what conditions are likely to name; what is not asked for is not read.
+    SELECT p.prediction_id, p.predicted_at, p.deployment_id, p.version_id, any_value(p.output) AS output,
+        any_value(p.score) AS score, any_value(p.latency_ms) AS latency_ms, any_value(p.input ->> slice) AS value,
+        -- Of columns of both tables, or it would be found for all outcomes before they are joined.
+        arg_max(o.label, {'observed_at': o.observed_at, 'tx': o.tx, 'predicted_at': p.predicted_at}) AS label
+    FROM lake.predictions p LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id
+    WHERE p.predicted_at >= CAST(since AS TIMESTAMPTZ) AND p.predicted_at < CAST(until AS TIMESTAMPTZ)
+    GROUP BY p.prediction_id, p.predicted_at, p.deployment_id, p.version_id
+), counted AS (
+    SELECT DATE '1970-01-01' + CAST(epoch_us(predicted_at) // 86400000000 AS INTEGER) AS day, deployment_id,
+        version_id, value, count(*) AS predictions, count(label) AS labelled,
+        avg(CASE WHEN output = label THEN 1.0 WHEN label IS NULL THEN NULL
+            WHEN TRY_CAST(output AS DOUBLE) = TRY_CAST(label AS DOUBLE) THEN 1.0 ELSE 0.0 END) AS accuracy,
+        avg(score) AS mean_score, avg(latency_ms) AS mean_latency_ms,
+        approx_quantile(latency_ms, 0.95) AS p95_latency_ms
+    FROM judged GROUP BY ALL
+)
+SELECT c.day, d.name, d.version, d.environment, d.mode, c.value AS slice, c.predictions, c.labelled, c.accuracy,
+    c.mean_score, c.mean_latency_ms, c.p95_latency_ms, c.deployment_id, c.version_id
+FROM counted c
+LEFT JOIN deployments d ON d.deployment_id = c.deployment_id;
