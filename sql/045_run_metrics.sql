@@ -1,6 +1,6 @@
 -- run_metrics: the newest value of every metric of every run, over all rows and on slices.
 -- Columns: run_id, key, slice (empty for all rows), value, step, dataset_id, source, recorded_at, actor.
--- Example: SELECT key, value FROM run_metrics WHERE slice = '' ORDER BY key
+-- Example: SELECT run_id, key, value, step FROM run_metrics WHERE slice = '' ORDER BY ALL
 CREATE OR REPLACE VIEW run_metrics AS
 SELECT x.run_id, x.key, x.slice, x.value, x.step, x.dataset_id, x.source, x.recorded_at, x.actor
 FROM lake.metrics x

@@ -2,7 +2,7 @@
 -- run. A version that a run made has the values that the run had then; name and version are null in the run's own rows.
 -- Columns: name (of the model), version, version_id, run_id, key, slice (`column=value,...`), value, step, dataset_id,
 -- source, recorded_at, actor.
--- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc'
+-- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc' ORDER BY ALL
 CREATE OR REPLACE VIEW slice_metrics AS
 SELECT v.name, v.version, x.version_id, x.run_id, x.key, x.slice, x.value, x.step, x.dataset_id, x.source,
     x.recorded_at, x.actor

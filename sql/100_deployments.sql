@@ -1,8 +1,8 @@
 -- deployments: every deployment, of deleted models too, with what it gets now, or when and by whom it was ended.
 -- Columns: deployment_id, name (of the model), version, environment, mode (live, canary or shadow), traffic (percent of
 -- the environment's requests that it gets now; null where it serves no more), live (whether it serves now, in whatever
--- mode), deployed_at (when it reached this branch), ended_at, ended_by, reason, actor, version_id, model_id,
--- recorded_at, commit.
+-- mode), deployed_at (when it reached this branch), ended_at, ended_by, reason (that was given when it was deployed),
+-- actor, version_id, model_id, recorded_at, commit.
 -- Example: SELECT name, version, environment, mode, traffic, live FROM deployments ORDER BY deployed_at
 CREATE OR REPLACE VIEW deployments AS
 WITH happened AS (
@@ -17,7 +17,7 @@ WITH happened AS (
     WHERE event_id IN (SELECT event_id FROM standing_events WHERE kind = 'traffic') GROUP BY deployment_id
 ), span AS (
     SELECT deployment_id, any_value(subject) AS subject, any_value(key) AS key,
-        max({'p': position, 'e': event_id}) AS newest, arg_min(reason, {'p': position, 'e': event_id}) AS reason
+        max({'p': position, 'e': event_id}) AS newest, arg_min_null(reason, {'p': position, 'e': event_id}) AS reason
     FROM listed GROUP BY deployment_id
 ), ended AS (
     SELECT s.deployment_id, arg_min(h.landed_at, {'p': h.position, 'e': h.event_id}) AS ended_at,

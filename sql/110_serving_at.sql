@@ -1,7 +1,7 @@
 -- serving_at(time): what served where at BRANCH@{time}: as the branch had it, whatever any clock said.
 -- Columns: environment, name (of the model, as it is called now), version, mode (live, canary or shadow), traffic
 -- (percent), deployment_id, version_id, model_id, deployed_at, actor, commit.
--- Example: SELECT name, version, mode, traffic FROM serving_at(TIMESTAMPTZ '2026-11-01 00:00:00Z')
+-- Example: SELECT name, version, mode, traffic FROM serving_at(TIMESTAMPTZ '2026-11-01 00:00:00Z') ORDER BY ALL
 CREATE OR REPLACE MACRO serving_at(time) AS TABLE
 WITH seen AS (
     SELECT e.event_id, e.value, e.prev

@@ -2,7 +2,7 @@
 -- Columns: version_id, name (of the model), version, model_id, commit, deleted, run_id, datasets (a list of dataset,
 -- semver, dataset_id, commit, path, digest, rows: what it, or the run that made it, learned from), repository,
 -- code_commit, branch, dirty, patch.
--- Example: SELECT version, code_commit, dirty, [d.dataset || '@' || d.semver FOR d IN datasets] FROM version_lineage
+-- Example: SELECT version, code_commit, dirty, [d.semver FOR d IN datasets] AS data FROM version_lineage ORDER BY ALL
 CREATE OR REPLACE VIEW version_lineage AS
 WITH named AS (
     SELECT subject AS model_id, arg_min(value, event_id) AS name

@@ -4,7 +4,8 @@
 -- model), version, version_id, commit (of the version), deleted (whether the version is), run_id, datasets (a list of
 -- dataset, semver, dataset_id, commit, path, digest, rows), repository, code_commit, branch, dirty, patch, input,
 -- dataset_id, row_key, latency_ms.
--- Example: SELECT name, version, code_commit, unnest(datasets, recursive := true) FROM prediction_lineage LIMIT 5
+-- Example: SELECT version, mode, run_id, code_commit, unnest(datasets).semver AS data FROM prediction_lineage
+-- WHERE external_id = 'UA1545' ORDER BY predicted_at, version
 CREATE OR REPLACE VIEW prediction_lineage AS
 SELECT p.prediction_id, p.predicted_at, p.external_id, p.output, p.score, p.deployment_id, d.environment, d.mode,
     v.name, v.version, p.version_id, v.commit, v.deleted, v.run_id, v.datasets, v.repository, v.code_commit, v.branch,
