@@ -27,7 +27,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("lake", "Make a lake in this folder, or join one on a lakeFS server."),
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
-        "sql": ("sql", "Run a query that reads the lake's tables, or open a shell for many."),
+        "sql": ("sql", "Run a query that reads, or open a shell for many."),
         "export": ("export", "Write everything as files that need no Headwater."),
     },
     "Models": {
@@ -52,6 +52,12 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
+    },
+    "Serving": {
+        "deploy": ("serving", "Deploy a version to an environment."),
+        "undeploy": ("serving", "End a deployment."),
+        "deployments": ("serving", "List what serves where, newest first."),
+        "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),

@@ -46,7 +46,7 @@ def print_rows(rows: Rows, form: str) -> int:
     counted = _Counted(rows.batches)
     for text in _texts(rows, counted, form):
         # A file gets the text as it is; a terminal would obey it.
-        write(clean(text.removesuffix("\r\n")) + "\r\n" if seen and form == "csv" else text)
+        write(clean(text.removesuffix("\n")) + "\n" if seen and form == "csv" else text)
     if form == "table" and is_terminal(sys.stderr):
         note(count(counted.rows, "row"))
     return counted.rows

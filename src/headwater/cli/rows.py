@@ -29,12 +29,12 @@ def documents(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def csv_lines(names: Iterable[str], batches: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[str]:
-    """Yield the records of a CSV file as RFC 4180 has it, a header first; NULL is empty."""
+    """Yield the records of a CSV file as RFC 4180 has it but for the ends of lines, a header first; NULL is empty."""
     import csv
     import io
 
     held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\r\n")
+    writer = csv.writer(held, lineterminator="\n")
 
     def line(row: Iterable[str]) -> str:
         writer.writerow(row)

@@ -41,6 +41,16 @@ def show(session: Session, reference: str) -> None:
 
             show_run(session, registry, reference)
             return
+        if reference.startswith("deployment:"):
+            from headwater.cli.serving import show_deployment
+
+            show_deployment(session, registry, reference)
+            return
+        if reference.startswith("prediction:"):
+            from headwater.cli.predictions import show_prediction
+
+            show_prediction(session, registry, reference)
+            return
         if kind_of(reference) not in ("", "model", "dataset"):
             _show_node(session, registry, reference)
             return

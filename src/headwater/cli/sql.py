@@ -64,7 +64,7 @@ def sql(
     stats: bool,
     timeout: float,
 ) -> None:
-    """Run a query that reads the lake's tables, or open a shell for many.
+    """Run a query that reads, or open a shell for many.
 
     SQL is DuckDB's. The views (docs/sql.md) and the tables lake.* are as they are at the branch or --ref; in a query,
     lake_at('main~5', 'models') is a view, and lake_at('main~5', 'lake.models') a table, as it was at another ref.
