@@ -1,6 +1,6 @@
 -- live_metrics_by(slice, since, until): how each deployment did each day (in UTC) on each value of a feature, by the
--- outcomes known so far. since and until may be left out; with them, only the predictions of that time and their
--- outcomes are read.
+-- outcomes known so far. An empty slice is all predictions together. since and until may be left out; with them, only
+-- the predictions of that time and their outcomes are read.
 -- Columns: day, name (of the model), version, environment, mode, slice (the feature's value; null where it is missing),
 -- predictions (how many), labelled (how many have an outcome), accuracy (of those), mean_score, mean_latency_ms,
 -- p95_latency_ms, deployment_id, version_id.
@@ -9,7 +9,8 @@ CREATE OR REPLACE MACRO live_metrics_by(slice, since := '-infinity', until := 'i
 WITH judged AS (
     -- One row a prediction, grouped by what conditions are likely to name; what is not asked for is not read.
     SELECT p.prediction_id, p.predicted_at, p.deployment_id, p.version_id, any_value(p.output) AS output,
-        any_value(p.score) AS score, any_value(p.latency_ms) AS latency_ms, any_value(p.input ->> slice) AS value,
+        any_value(p.score) AS score, any_value(p.latency_ms) AS latency_ms,
+        any_value(json_extract_string(p.input, '$."' || nullif(slice, '') || '"')) AS value,
         -- Of columns of both tables, or it would be found for all outcomes before they are joined.
         arg_max(o.label, {'observed_at': o.observed_at, 'tx': o.tx, 'predicted_at': p.predicted_at}) AS label
     FROM lake.predictions p LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id

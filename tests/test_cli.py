@@ -272,6 +272,33 @@ def test_datasets_are_listed_shown_and_pulled(cli: CommandLine, flights: Path) -
     assert "flights@1.1.0" in cli.out("data", "pull", "flights", "new")
 
 
+def test_a_dataset_is_shown_with_its_profile_and_what_it_was_made_from(cli: CommandLine, flights: Path) -> None:
+    cli("data", "add", "raw", flights)
+    cli("data", "add", "flights", flights, "--from", "raw", "--description", "out of New York")
+    lines = [line.split() for line in cli.out("data", "show", "flights").splitlines()]
+    assert ["derived", "from", "raw@1.0.0"] in lines
+    assert ["column", "type", "min", "max", "nulls", "≈", "distinct"] in lines
+    found = cli.json("data", "show", "flights")
+    for name, told in found["profile"].items():
+        (line,) = [line for line in lines if line[:2] == [name, told["type"]]]
+        assert line[-2:] == [str(told["nulls"]), str(told["approx_distinct"])]
+    assert (found["derived_from"], found["origin"], found["data_commit"]) == (["raw@1.0.0"], None, None)
+    assert cli.json("data", "add", "flights", flights, "--description", "of 2013")["created"] is False
+    assert "of 2013" in cli.out("data", "show", "flights")
+    assert "can't be made from" in cli.error("data", "add", "raw", flights, "--from", "flights", status=2)[1]
+
+
+def test_data_that_is_in_the_lake_is_shown_with_its_commit(cli: CommandLine, registry_url: str) -> None:
+    with headwater.open(registry_url) as registry:
+        registry._context.lake.put("main", "raw/a.csv", b"a\n1\n")
+        commit = registry._context.lake.commit("main", "raw data", {})
+    assert cli.json("data", "add", "a", "lake://main/raw/a.csv")["data_commit"] == commit
+    lines = [line.split() for line in cli.out("data", "show", "a").splitlines()]
+    assert ["origin", "raw/a.csv", "of", "main", "in", "this", "lake"] in lines
+    assert ["read", "at", commit] in lines
+    assert "names no path" in cli.error("data", "add", "a", "lake://main", status=2)[1]
+
+
 def test_data_diff_shows_columns_counts_and_examples(cli: CommandLine, flights: Path) -> None:
     cli("data", "add", "flights", flights, "--key", "flight_id")
     flights.write_text("flight_id,delay\n1,10\n2,21\n4,40\n")

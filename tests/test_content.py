@@ -315,6 +315,36 @@ def test_a_file_that_is_not_what_its_name_says_is_refused_in_one_line(
     assert len(caught.value.message) < 300
 
 
+WIDE: dict[str, Callable[[Path, list[str]], object]] = {
+    "t.csv": lambda path, names: path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names)),
+    "t.csv.gz": lambda path, names: path.write_bytes(gzip.compress(",".join(names).encode())),
+    "t.jsonl": lambda path, names: path.write_text(json.dumps(dict.fromkeys(names, 1))),
+    "t.jsonl.gz": lambda path, names: path.write_bytes(gzip.compress(json.dumps(dict.fromkeys(names, 1)).encode())),
+    "keys.jsonl": lambda path, names: path.write_text("".join(f'{{"{name}": 1}}\n' for name in names)),
+    "t.parquet": lambda path, names: pq.write_table(pa.table({name: [1] for name in names}), path),
+    "t.arrow": lambda path, names: pa.feather.write_feather(pa.table({name: [1] for name in names}), path),
+    "t.arrows": lambda path, names: write_stream(path, pa.table({name: [1] for name in names})),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_bomb_of_columns_is_refused(bench: Workbench, tmp_path: Path, name: str) -> None:
+    WIDE[name](tmp_path / name, [f"c{number}" for number in range(100_000)])
+    with pytest.raises(InvalidInputError) as caught:
+        open_path(bench, tmp_path / name)
+    what = "it has more than 10,000 columns" if "json" in name else "it has 100,000 columns, and 10,000 are allowed"
+    assert caught.value.message.endswith(what)
+    assert caught.value.hint == "keep many values in a column of lists"
+
+
+def test_json_may_have_hundreds_of_columns(bench: Workbench, tmp_path: Path) -> None:
+    WIDE["t.jsonl"](tmp_path / "t.jsonl", [f"c{number}" for number in range(600)])
+    opened = open_path(bench, tmp_path / "t.jsonl")
+    assert opened.table.schema == {f"c{number}": "BIGINT" for number in range(600)}
+    again = open_path(bench, tmp_path / "t.jsonl", opened.table.schema)
+    assert bench.measure(again) == bench.measure(opened)
+
+
 def test_a_damaged_delta_log_is_refused_in_one_line(bench: Workbench, tmp_path: Path) -> None:
     write_deltalake(tmp_path / "t", pa.table({"a": [1]}))
     (tmp_path / "t/_delta_log/00000000000000000000.json").write_text("nonsense")
@@ -418,7 +448,109 @@ def test_what_both_tables_have_is_compared_when_columns_differ(bench: Workbench,
     old = pa.table({"id": [1, 2], "x": ["a", "b"], "gone": [1, 1]})
     new = pa.table({"id": [1, 2, 3], "x": ["a", "B", "c"], "wind": [0.5, 0.5, 0.5]})
     assert counts(compare_tables(bench, tmp_path, old, new, ["id"])[0]) == (1, 0, 1)
-    assert counts(compare_tables(bench, tmp_path, old, pa.table({"id": ["1"]}), ["id"])[0]) == (1, 2, 0)
+    assert counts(compare_tables(bench, tmp_path, old, pa.table({"wind": [0.5]}))[0]) == (1, 2, 0)
+
+
+DAYS = [dt.date(2013, 1, 1), dt.date(2013, 1, 2), dt.date(2013, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([1, 2, 3], ["1", "2", "4"]),
+        ([1, 2, 3], pa.array([1, 2, 4], pa.int8())),
+        ([1, 2, 3], [1.0, 2.0, 4.0]),
+        (["1", "2", "3"], [1, 2, 4]),
+        ([Decimal("1.00"), Decimal("2.00"), Decimal("3.00")], [1, 2, 4]),
+        (DAYS, [dt.datetime(2013, 1, day) for day in (1, 2, 4)]),
+        (DAYS, ["2013-01-01", "2013-01-02", "2013-01-04"]),
+    ],
+    ids=["text", "narrower", "floating", "number", "decimal", "time", "text of a day"],
+)
+def test_a_key_that_was_retyped_still_tells_rows_apart(bench: Workbench, tmp_path: Path, old: Any, new: Any) -> None:
+    before = pa.table({"id": old, "x": ["a", "b", "c"]})
+    after = pa.table({"id": new, "x": ["a", "B", "c"]})
+    found, _ = compare_tables(bench, tmp_path, before, after, ["id"])
+    assert counts(found) == (1, 1, 1)
+    ((was, now),) = found.changed_examples
+    assert (was["x"], now["x"]) == ("b", "B")
+    assert [each["x"] for each in (*found.added_examples, *found.removed_examples)] == ["c", "c"]
+
+
+# -- profiles ---------------------------------------------------------------------------------------------------------
+def profile_of(bench: Workbench, path: Path) -> dict[str, dict[str, Any]]:
+    found = bench.profile(open_path(bench, path))
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_profile_is_the_same_in_every_format(bench: Workbench, tmp_path: Path, name: str) -> None:
+    FORMATS[name](tmp_path / name, PLAIN)
+    opened = open_path(bench, tmp_path / name)
+    bench.measure(opened, ["id"])
+    assert bench.profile(opened) == {
+        "id": {"type": "BIGINT", "min": 1, "max": 3, "approx_distinct": 3, "nulls": 0},
+        "name": {"type": "VARCHAR", "min": "a", "max": 'says "b, c"', "approx_distinct": 2, "nulls": 1},
+        "share": {"type": "DOUBLE", "min": 1e-09, "max": 0.1, "approx_distinct": 2, "nulls": 1},
+        "yes": {"type": "BOOLEAN", "min": False, "max": True, "approx_distinct": 2, "nulls": 1},
+        "day": {"type": "DATE", "min": "2013-01-01", "max": "2013-12-31", "approx_distinct": 2, "nulls": 1},
+        "at": {
+            "type": "TIMESTAMP WITH TIME ZONE",
+            "min": "2013-01-01 10:00:00+00",
+            "max": "2013-01-01 10:00:00+00",
+            "approx_distinct": 1,
+            "nulls": 2,
+        },
+    }
+
+
+def test_a_profile_tells_of_what_has_no_order(bench: Workbench, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "nan": [math.nan, 1.0, None],
+            "only_nan": [math.nan] * 3,
+            "infinite": [math.inf, -math.inf, 0.0],
+            "list": [[1], None, [2]],
+            "struct": [{"a": 1}, None, None],
+            "bytes": [b"1", b"", None],
+            "null": pa.array([None] * 3, pa.null()),
+            "long": ["x" * 1000, None, None],
+            "decimal": [Decimal("0.10"), Decimal("12345678901234567890.00"), None],
+            'a "b", c': [1, 1, 1],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = profile_of(bench, tmp_path / "t.parquet")
+    types = {name: told.pop("type") for name, told in found.items()}
+    assert types["list"] == "BIGINT[]"
+    assert found == {
+        "nan": {"min": 1.0, "max": 1.0, "approx_distinct": 2, "nulls": 1, "nans": 1},
+        "only_nan": {"min": None, "max": None, "approx_distinct": 1, "nulls": 0, "nans": 3},
+        "infinite": {"min": "-Infinity", "max": "Infinity", "approx_distinct": 3, "nulls": 0},
+        "list": {"nulls": 1},
+        "struct": {"nulls": 2},
+        "bytes": {"nulls": 1},
+        "null": found["null"],
+        "long": {"min": "x" * 200, "max": "x" * 200, "approx_distinct": 1, "nulls": 2},
+        "decimal": {"min": "0.10", "max": "12345678901234567890.00", "approx_distinct": 2, "nulls": 1},
+        'a "b", c': {"min": 1, "max": 1, "approx_distinct": 1, "nulls": 0},
+    }
+    assert found["null"]["nulls"] == 3
+
+
+def test_distinct_values_are_counted_to_within_a_tenth(bench: Workbench, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [n % 20_000 for n in range(50_000)]}), tmp_path / "t.parquet")
+    (told,) = profile_of(bench, tmp_path / "t.parquet").values()
+    assert 18_000 <= told["approx_distinct"] <= 22_000
+
+
+def test_a_table_without_rows_or_with_many_columns_has_a_profile(bench: Workbench, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n")
+    assert profile_of(bench, tmp_path / "t.csv")["b"]["nulls"] == 0
+    pq.write_table(pa.table({f"c{n}": [n] for n in range(1200)}), tmp_path / "t.parquet")
+    found = profile_of(bench, tmp_path / "t.parquet")
+    assert [told["max"] for told in found.values()] == list(range(1200))
 
 
 @pytest.mark.parametrize("key", [["id"], ["day", "id"]])

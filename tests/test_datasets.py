@@ -120,7 +120,7 @@ def test_nothing_new_makes_no_version_and_writes_nothing(registry: Registry, sav
         '{"id": 3, "origin": "EWR", "delay": NaN}\n'
     )
     for path in (save(ROWS), save(ROWS, "b.parquet", compression="zstd"), folder, tmp_path / "f.jsonl"):
-        found = registry.add_dataset("flights", path, bump="major", description="other words")
+        found = registry.add_dataset("flights", path, bump="major")
         assert shown(found) == ("1.0.0", False, None, None, None)
         assert found.dataset_id == first.dataset_id
     assert registry.log() == log
@@ -282,6 +282,250 @@ def test_adders_of_the_same_rows_make_one_version(registry_url: str, tmp_path: P
     assert sorted(created) == [False, False, True]
 
 
+# -- what is said of a version ----------------------------------------------------------------------------------------
+def test_a_version_has_a_profile_of_its_columns(registry: Registry, save: Save, tmp_path: Path) -> None:
+    found = registry.add_dataset("flights", save(ROWS))
+    assert found.profile == {
+        "id": {"type": "BIGINT", "min": 1, "max": 3, "approx_distinct": 3, "nulls": 0},
+        "origin": {"type": "VARCHAR", "min": "EWR", "max": "LGA", "approx_distinct": 3, "nulls": 0},
+        "delay": {"type": "DOUBLE", "min": 5.0, "max": 5.0, "approx_distinct": 2, "nulls": 1, "nans": 1},
+    }
+    assert registry.dataset("flights").profile == found.profile
+    ((text,),) = registry.sql("SELECT profile FROM datasets").fetchall()
+    assert json.loads(text) == found.profile
+    (tmp_path / "notes.txt").write_text("text")
+    assert registry.add_dataset("notes", tmp_path / "notes.txt").profile is None
+
+
+def test_the_same_data_with_another_description_keeps_the_description(registry: Registry, save: Save) -> None:
+    first = registry.add_dataset("flights", save(ROWS), description="out of New York")
+    for said, expected in (("2013", "2013"), ("2013", "2013"), ("", None), ("again", "again")):
+        found = registry.add_dataset("flights", save(ROWS), description=said)
+        assert (found.created, found.dataset_id, found.description) == (False, first.dataset_id, expected)
+        assert registry.sql("SELECT description FROM datasets").fetchall() == [(expected,)]
+    assert registry.add_dataset("flights", save(ROWS)).description == "again"
+    assert registry.at(first.commit).dataset("flights").description == "out of New York"
+    assert [(entry.kind, entry.subject) for entry in registry.log("flights")] == [("data", "flights@1.0.0")] * 4
+    assert registry.log("flights")[0].message == "data add flights@1.0.0: the same data, new description"
+
+
+def test_the_same_data_with_another_source_keeps_the_derivation(registry: Registry, save: Save) -> None:
+    raw = registry.add_dataset("raw", save({"x": [1]}))
+    registry.add_dataset("raw", save({"x": [1, 2]}))
+    clean = registry.add_dataset("clean", save({"x": [5]}))
+    assert clean.derived_from == ()
+    found = registry.add_dataset("clean", save({"x": [5]}), derived_from=["raw@1.1.0", "raw@1.0.0", "raw"])
+    assert (found.created, found.derived_from) == (False, ("raw@1.0.0", "raw@1.1.0"))
+    head = registry.head
+    assert registry.add_dataset("clean", save({"x": [5]}), derived_from=["raw"]).derived_from == found.derived_from
+    assert registry.head == head
+    assert found.dataset_id == clean.dataset_id
+    assert registry.at(clean.commit).dataset("clean").derived_from == ()
+    assert registry.dataset("raw@1.0.0").dataset_id == raw.dataset_id
+
+
+def test_a_version_cannot_be_made_from_itself_or_from_what_was_made_of_it(registry: Registry, save: Save) -> None:
+    for name, rows, sources in (("a", [1], []), ("b", [2], ["a"]), ("c", [3], ["b"])):
+        registry.add_dataset(name, save({"x": rows}), derived_from=sources)
+    head = registry.head
+    for source, message in (
+        ("a", "a@1.0.0 can't be made from itself"),
+        ("b", "a@1.0.0 can't be made from b, which was made from it"),
+        ("c@1.0.0", "a@1.0.0 can't be made from c@1.0.0, which was made from it"),
+    ):
+        with pytest.raises(InvalidInputError) as caught:
+            registry.add_dataset("a", save({"x": [1]}), derived_from=[source], description="not kept either")
+        assert caught.value.message == message
+    assert registry.head == head
+    # a new version is new to everything, so none of them is made from it
+    assert registry.add_dataset("a", save({"x": [1, 2]}), derived_from=["a", "c"]).derived_from == (
+        "a@1.0.0",
+        "c@1.0.0",
+    )
+
+
+def test_adders_of_the_same_rows_lose_no_derivation(registry_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    with headwater.open(registry_url) as registry:
+        for name in "abc":
+            pq.write_table(pa.table({"x": [name]}), path)
+            registry.add_dataset(name, path)
+    pq.write_table(pa.table({"x": [1]}), path)
+    failures: list[BaseException] = []
+
+    def add(source: str) -> None:
+        try:
+            with headwater.open(registry_url) as registry:
+                registry.add_dataset("d", path, derived_from=[source])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=add, args=(source,)) for source in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with headwater.open(registry_url) as registry:
+        assert [each.semver for each in registry.dataset_versions("d")] == ["1.0.0"]
+        assert registry.dataset("d").derived_from == ("a@1.0.0", "b@1.0.0", "c@1.0.0")
+
+
+def test_another_format_with_other_columns_is_compared_as_what_it_is(
+    registry: Registry, save: Save, tmp_path: Path
+) -> None:
+    registry.add_dataset("d", save({"id": [1, 2], "x": ["a", "b"]}), key=["id"])
+    (tmp_path / "d.csv").write_text("id,y\n1,5\n3,6\n")
+    found = registry.add_dataset("d", tmp_path / "d.csv")
+    assert shown(found) == ("2.0.0", True, 1, 1, 0)
+    (tmp_path / "d.jsonl").write_text('{"id": 1, "z": 5}\n')
+    assert shown(registry.add_dataset("d", tmp_path / "d.jsonl")) == ("3.0.0", True, 0, 1, 0)
+
+
+def test_a_key_that_becomes_text_still_tells_rows_apart(registry: Registry, save: Save) -> None:
+    registry.add_dataset("d", save({"id": [1, 2, 3], "x": [1, 2, 3]}), key=["id"])
+    found = registry.add_dataset("d", save({"id": ["1", "2", "4"], "x": [1, 5, 3]}))
+    assert shown(found) == ("2.0.0", True, 1, 1, 1)
+    assert found.key == ("id",)
+    assert registry.diff_datasets("d@1.0.0", "d").changed_examples == (({"id": "2", "x": 2}, {"id": "2", "x": 5}),)
+
+
+# -- what is in the lake already --------------------------------------------------------------------------------------
+def put(registry: Registry, objects: dict[str, bytes], message: str = "raw data") -> str:
+    lake = registry._context.lake
+    for path, body in objects.items():
+        lake.put("main", path, body)
+    return lake.commit("main", message, {})
+
+
+def parquet(columns: dict[str, list[Any]]) -> bytes:
+    out = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), out)
+    return bytes(out.getvalue().to_pybytes())
+
+
+def test_data_in_the_lake_is_named_and_not_copied(registry: Registry, save: Save, tmp_path: Path) -> None:
+    body = parquet(ROWS)
+    commit = put(registry, {"raw/flights.parquet": body, "raw/other.csv": b"a\n1\n"})
+    found = registry.add_dataset("flights", "lake://main/raw/flights.parquet", key=["id"])
+    assert shown(found) == ("1.0.0", True, None, None, None)
+    assert (found.rows, found.path, found.data_commit, found.bytes) == (3, "raw/", commit, len(body))
+    assert found.origin == {"kind": "lake", "ref": "main", "path": "raw/flights.parquet"}
+    assert found.profile is not None
+    assert [file.path for file in registry._datasets.files("flights")] == ["flights.parquet"]
+    assert list(registry._context.lake.list("main", "datasets/")) == []
+    assert not registry.add_dataset("flights", save(ROWS)).created
+    # what becomes of the path later is another thing
+    put(registry, {"raw/flights.parquet": parquet({**ROWS, "delay": [5.0, 6.0, 7.0]})})
+    registry._context.lake.delete("main", "raw/other.csv")
+    registry._context.lake.commit("main", "tidied", {})
+    assert found.pull(tmp_path / "out").joinpath("flights.parquet").read_bytes() == body
+    assert registry.verify() == 1
+    second = registry.add_dataset("flights", f"lake://{registry.head}/raw/flights.parquet")
+    assert shown(second) == ("1.0.1", True, 0, 0, 2)
+    third = registry.add_dataset("flights", save({**ROWS, "wind": [1, 2, 3]}))
+    assert (third.semver, third.data_commit) == ("2.0.0", None)
+    assert registry.diff_datasets("flights@1.0.0", "flights@2.0.0").columns_added == {"wind": "BIGINT"}
+    assert registry.diff_datasets("flights@1.0.1", "flights@1.0.0").changed == 2
+    assert registry.verify() == 3
+    assert registry.create_branch("other").dataset("flights@1.0.0").pull(tmp_path / "other").is_dir()
+
+
+def test_a_folder_in_the_lake_may_be_a_dataset(registry: Registry, tmp_path: Path) -> None:
+    put(registry, {f"parts/{n}.parquet": parquet({"x": [n]}) for n in range(3)})
+    put(registry, {"images/a.png": b"1", "images/deep/b.png": b"2", "images.txt": b"3"})
+    parts = registry.add_dataset("parts", "lake://main/parts")
+    assert (parts.rows, parts.path, parts.format) == (3, "parts/", "parquet")
+    images = registry.add_dataset("images", "lake://main~1/images/")
+    assert (images.rows, images.format) == (None, "files")
+    assert [(f.path, f.size, len(f.sha256)) for f in registry._datasets.files("images")] == [
+        ("a.png", 1, 64), ("deep/b.png", 1, 64),
+    ]  # fmt: skip
+    pulled = images.pull(tmp_path / "out")
+    assert (pulled / "deep" / "b.png").read_bytes() == b"2"
+    top = registry.add_dataset("top", "lake://main/images.txt")
+    assert (top.path, top.pull(tmp_path / "top").joinpath("images.txt").read_bytes()) == ("", b"3")
+    assert registry.verify() == 3
+
+
+def test_a_lakefs_url_names_the_lakes_own_repository(
+    registry: Registry, registry_url: str, is_remote_url: bool, tmp_path: Path
+) -> None:
+    commit = put(registry, {"raw/a.csv": b"a\n1\n"})
+    address, _, repository = registry_url.removeprefix("lakefs://").rpartition("/")
+    if not is_remote_url:
+        with pytest.raises(InvalidInputError, match="this lake is a folder") as caught:
+            registry.add_dataset("a", "lakefs://flights/main/raw/a.csv")
+        assert "lake://REF/PATH" in caught.value.hint
+        return
+    for number, url in enumerate(
+        (f"lakefs://{repository}/main/raw/a.csv", f"lakefs://{address}/{repository}/{commit}/raw/a.csv")
+    ):
+        found = registry.add_dataset(f"a{number}", url)
+        assert (found.rows, found.data_commit) == (1, commit)
+    for url in ("lakefs://other-repo/main/raw/a.csv", f"lakefs://{address}/other-repo/main/raw/a.csv",
+                f"lakefs://example.com/{repository}/main/raw/a.csv"):  # fmt: skip
+        with pytest.raises(InvalidInputError, match="is not the repository of this lake") as caught:
+            registry.add_dataset("b", url)
+        assert "fetch the data from there and add the file" in caught.value.hint
+    with pytest.raises(InvalidInputError, match="has a user or a password in it") as caught:
+        registry.add_dataset("b", f"lakefs://user:secret@{address}/{repository}/main/raw/a.csv")
+    assert "secret" not in caught.value.message
+
+
+@pytest.fixture
+def is_remote_url(registry_url: str) -> bool:
+    return registry_url.startswith("lakefs://")
+
+
+def test_a_strangers_object_gets_its_digest_from_its_bytes(
+    registry: Registry, is_remote_url: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What others upload to a lakeFS branch has no sha256 that the lake would know."""
+    from hashlib import sha256
+
+    from headwater.lake.base import ObjectInfo
+
+    put(registry, {"raw/a.bin": b"1", "raw/b.bin": b"22"})
+    lake = type(registry._context.lake)
+    known = lake.list
+
+    def unknown(self: Any, ref: str, prefix: str = "") -> Any:
+        return (ObjectInfo(info.path, info.size, None) for info in known(self, ref, prefix))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lake, "list", unknown)
+        registry.add_dataset("raw", "lake://main/raw")
+    assert [file.sha256 for file in registry._datasets.files("raw")] == [
+        sha256(body).hexdigest() for body in (b"1", b"22")
+    ]
+    assert registry.verify() == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "message"),
+    [
+        ("lake://main/raw/zebra.csv", NotFoundError, "there is nothing at 'raw/zebra.csv' in 'main'"),
+        ("lake://main/ra", NotFoundError, "there is nothing at 'ra'"),
+        ("lake://zebra/raw/a.csv", NotFoundError, "zebra"),
+        ("lake://main~99/raw/a.csv", NotFoundError, "main~99"),
+        ("lake://main", InvalidInputError, "names no path"),
+        ("lake://main/", InvalidInputError, "names no path"),
+        ("lake:///raw/a.csv", InvalidInputError, "names no path"),
+        ("lake://main/raw/../a.csv", InvalidInputError, "not a path in a lake"),
+        ("lake://main/raw//a.csv", InvalidInputError, "not a path in a lake"),
+    ],
+)
+def test_a_url_that_names_nothing_is_refused(
+    registry: Registry, url: str, kind: type[HeadwaterError], message: str
+) -> None:
+    put(registry, {"raw/a.csv": b"a\n1\n"})
+    head = registry.head
+    with pytest.raises(kind, match=message):
+        registry.add_dataset("a", url)
+    assert registry.head == head
+
+
 # -- differences ------------------------------------------------------------------------------------------------------
 def test_a_difference_has_counts_columns_and_examples(registry: Registry, save: Save) -> None:
     registry.add_dataset("d", save(ROWS), key=["id"])
@@ -439,6 +683,64 @@ def test_a_file_that_cannot_be_read_writes_nothing(registry: Registry, tmp_path:
     with pytest.raises(InvalidInputError, match="symbolic link"):
         registry.add_dataset("d", tmp_path / "link.csv")
     assert registry.log() == log
+
+
+def test_a_folder_that_holds_the_lake_is_refused(registry: Registry, is_remote_url: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"1")
+    if not is_remote_url:
+        with pytest.raises(InvalidInputError, match="holds the lake itself"):
+            registry.add_dataset("all", tmp_path)
+        assert registry.datasets() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "line 3 has 3 columns, not 2"),
+        ("latin.csv", "a,b\n1,é\n".encode("latin-1"), "line 2 is not UTF-8"),
+        ("utf16.csv", "a,b\n1,2\n".encode("utf-16"), "it is not UTF-8"),
+        ("bomb.csv", b",".join(b"c%d" % n for n in range(100_000)), "100,000 columns, and 10,000 are allowed"),
+    ],
+    ids=["ragged", "latin", "utf16", "bomb"],
+)
+def test_text_that_is_no_table_writes_nothing(
+    registry: Registry, tmp_path: Path, name: str, body: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(body)
+    head = registry.head
+    with pytest.raises(InvalidInputError, match=message):
+        registry.add_dataset("d", tmp_path / name)
+    assert registry.head == head
+
+
+def test_times_without_a_zone_and_nan_are_kept_as_they_are(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("id,local,utc,x\n1,2013-01-01 05:00,2013-01-01T05:00Z,nan\n2,2013-07-01 05:00,,1\n")
+    found = registry.add_dataset("d", tmp_path / "d.csv", key=["id"])
+    assert found.schema == {
+        "id": "BIGINT", "local": "TIMESTAMP", "utc": "TIMESTAMP WITH TIME ZONE", "x": "DOUBLE",
+    }  # fmt: skip
+    assert found.profile is not None
+    assert [found.profile[name]["max"] for name in ("local", "utc", "x")] == [
+        "2013-07-01 05:00:00", "2013-01-01 05:00:00+00", 1.0,
+    ]  # fmt: skip
+    assert found.profile["x"]["nans"] == 1
+    (tmp_path / "d.csv").write_text(
+        "id,local,utc,x\n1,2013-01-01 05:00,2013-01-01T06:00+01:00,NaN\n2,2013-07-01 05:00,,1\n"
+    )
+    assert not registry.add_dataset("d", tmp_path / "d.csv").created
+
+
+def test_data_whose_commit_the_lake_has_collected_is_told(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(registry, {"raw/a.csv": b"a\n1\n"})
+    registry.add_dataset("a", "lake://main/raw/a.csv")
+
+    def stat(self: Any, ref: str, path: str) -> Any:
+        raise NotFoundError(f"there is no commit {ref}")
+
+    monkeypatch.setattr(type(registry._context.lake), "stat", stat)
+    with pytest.raises(IntegrityError, match=r"a@1\.0\.0: 'a.csv' is missing") as caught:
+        registry.verify("a@1.0.0")
+    assert "which the lake may have collected" in caught.value.hint
 
 
 def test_a_file_that_changes_meanwhile_is_refused(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headwater.opening import create, open
     from headwater.query import QueryResult
     from headwater.registry import Registry
+    from headwater.serving_model import Deployment, LoggedBatch, Prediction
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES = {
     "headwater.query": ("QueryResult",),
     "headwater.opening": ("create", "open"),
     "headwater.registry": ("Registry",),
+    "headwater.serving_model": ("Deployment", "LoggedBatch", "Prediction"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -52,17 +54,20 @@ __all__ = [
     "ArtifactFile",
     "ConflictError",
     "DatasetVersion",
+    "Deployment",
     "GateFailedError",
     "HeadwaterError",
     "IntegrityError",
     "InvalidInputError",
     "LakeError",
     "LogEntry",
+    "LoggedBatch",
     "Metric",
     "Model",
     "ModelVersion",
     "NotFoundError",
     "PermissionDeniedError",
+    "Prediction",
     "QueryResult",
     "Registry",
     "create",

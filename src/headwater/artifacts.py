@@ -27,6 +27,8 @@ __all__ = [
     "digest_of",
     "flavors_of",
     "fold_path",
+    "kept_name",
+    "local_file",
     "scan",
     "write",
 ]
@@ -88,7 +90,7 @@ def check_outside(lake: Lake, path: str | os.PathLike[str]) -> None:
     root = os.path.realpath(lake.url)
     given = os.path.realpath(path)
     if os.path.isdir(root) and os.path.commonpath([root, given]) in (root, given):
-        raise InvalidInputError(f"{shown(os.fspath(path))} holds the lake itself", hint="name the folder of the model")
+        raise InvalidInputError(f"{shown(os.fspath(path))} holds the lake itself", hint="name a folder beside it")
 
 
 def check_destination(lake: Lake, dest: str | os.PathLike[str]) -> None:
@@ -118,7 +120,7 @@ def scan(path: str | os.PathLike[str]) -> tuple[list[LocalFile], bool]:
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{shown(str(root))} can't be read: {error}") from error
     if stat.S_ISREG(found.st_mode):
-        return [_local(root.name, root, found)], True
+        return [local_file(root.name, root, found)], True
     if not stat.S_ISDIR(found.st_mode):
         raise InvalidInputError(f"{shown(str(root))} is {_kind(found.st_mode)}", hint="register a file or a folder")
     files = sorted(_scan(root, ""), key=lambda file: file.name.encode())
@@ -144,7 +146,7 @@ def _scan(folder: Path, prefix: str) -> Iterator[LocalFile]:
         if stat.S_ISDIR(found.st_mode):
             yield from _scan(Path(each.path), f"{prefix}{each.name}/")
         elif stat.S_ISREG(found.st_mode):
-            yield _local(prefix + each.name, Path(each.path), found)
+            yield local_file(prefix + each.name, Path(each.path), found)
         else:
             raise InvalidInputError(
                 f"{shown(prefix + each.name)} is {_kind(found.st_mode)}", hint="an artifact holds plain files only"
@@ -155,10 +157,25 @@ def _kind(mode: int) -> str:
     return "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
 
 
-def _local(name: str, path: Path, found: os.stat_result) -> LocalFile:
-    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name) or len(name) > _LONGEST_NAME:
+def local_file(name: str, path: Path, found: os.stat_result) -> LocalFile:
+    """Return a file that is going to be registered, as `found` says that it is.
+
+    Raises:
+        InvalidInputError: Its name cannot be kept.
+    """
+    return LocalFile(kept_name(name), path, _identity(found))
+
+
+def kept_name(name: str) -> str:
+    """Return the path of a file under its folder, if it can be kept.
+
+    Raises:
+        InvalidInputError: It is empty or too long, has control characters, or leads out of the folder.
+    """
+    bad = any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name) or len(name) > _LONGEST_NAME
+    if bad or any(part in ("", ".", "..") for part in name.split("/")):
         raise InvalidInputError(f"the name {shown(name)} can't be kept", hint="rename the file")
-    return LocalFile(name, path, _identity(found))
+    return name
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:

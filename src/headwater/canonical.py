@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
 
-__all__ = ["hashes", "identifier", "printable", "row_text"]
+__all__ = ["common_type", "hashes", "identifier", "printable", "row_text", "summaries"]
 
 _LONGEST_VALUE = 200
 _NUMBERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"}
@@ -17,6 +18,8 @@ _PLAIN = _NUMBERS | {
     "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone", "timestamptz_ns",
 }  # fmt: skip
 _AS_THEY_ARE = _NUMBERS | {"float", "double", "boolean"}
+_WHOLE = _NUMBERS | {"hugeint", "uhugeint"}
+_TIMES = {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
 
 
 def identifier(name: str) -> str:
@@ -73,6 +76,30 @@ def printable(value: str, type_: DuckDBPyType) -> str:
     if type_.id.lower() in _AS_THEY_ARE:
         return value
     return f"left({value}::VARCHAR, {_LONGEST_VALUE})"
+
+
+def summaries(value: str, type_: DuckDBPyType) -> list[tuple[str, str]]:
+    """Return what a profile tells of a column and the SQL of each; `values` is how many there are that are not null."""
+    kind = type_.id.lower()
+    found = [("values", f"count({value})")]
+    if kind in ("list", "array", "map", "struct", "union", "variant", "blob", "bit", "null", '"null"'):
+        return found
+    some = ""
+    if kind in ("float", "double"):
+        some = f" FILTER (NOT isnan({value}))"
+        found.append(("nans", f"count(*) FILTER (isnan({value}))"))
+    found += [(name, printable(f"({name}({value}){some})", type_)) for name in ("min", "max")]
+    return [*found, ("approx_distinct", f"approx_count_distinct({value})")]
+
+
+def common_type(left: str, right: str) -> str:
+    """Return the type as which the values of two types can be compared: numbers, times, or else text."""
+    kinds = {re.sub(r"\(.*\)", "", each).lower() for each in (left, right)}
+    if kinds <= _WHOLE:
+        return "VARCHAR"
+    if kinds <= _WHOLE | {"decimal", "float", "double"}:
+        return "DOUBLE"
+    return "TIMESTAMP" if kinds <= _TIMES else "VARCHAR"
 
 
 def hashes(values: Sequence[int]) -> str:

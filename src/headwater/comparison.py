@@ -29,14 +29,23 @@ class Candidate:
         found: The files, as they were found.
         single: Whether it is a file, not a folder.
         key: Columns that identify a row, as declared.
+        digests: The files with their digests, where these are known; else they are read for them.
     """
 
-    def __init__(self, bench: Workbench, found: list[LocalFile], *, single: bool, key: Sequence[str]) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        found: list[LocalFile],
+        *,
+        single: bool,
+        key: Sequence[str],
+        digests: list[ArtifactFile] | None = None,
+    ) -> None:
         self.single = single
         self.key = tuple(key)
         self._bench = bench
         self._found = found
-        self._files: list[ArtifactFile] | None = None
+        self._files = digests
         self._opened: tuple[Opened | None] | None = None
         self._measures: dict[tuple[str, ...], Measure] = {}
         for name in self.key:
@@ -110,6 +119,10 @@ class Candidate:
         if key not in self._measures:
             self._measures[key] = self._bench.measure(self.table, key)
         return self._measures[key]
+
+    def profile(self) -> Mapping[str, Any] | None:
+        """Return what the values of each column are like; None for a folder of anything."""
+        return self._bench.profile(self.table) if self.table is not None else None
 
     def has_bytes_of(self, files: Sequence[ArtifactFile]) -> bool:
         """Return whether the files are these; they are read only if their sizes allow it."""

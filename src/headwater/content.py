@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.canonical import hashes, identifier, printable, row_text
+from headwater.canonical import common_type, hashes, identifier, printable, row_text, summaries
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
 from headwater.lake.objects import disk_errors
@@ -41,6 +41,7 @@ _MEMORY = 2 << 30
 _MOST_THREADS = 8
 _LONGEST_VALUE = 200
 _MOST_VALUES = 30
+_PROFILED_AT_ONCE = 500
 _STALE = 86_400
 _PREFIX = "compare-"
 _DIGEST = "md5sum-1"
@@ -80,6 +81,7 @@ class _Staged:
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    casts: Mapping[str, str]
     key_text: str
     quick: str
 
@@ -202,23 +204,53 @@ class Workbench:
             )
         return Measure(rows, f"{_DIGEST}:{((high << 64) + low) % (1 << 128):032x}")
 
+    def profile(self, opened: Opened) -> dict[str, dict[str, Any]]:
+        """Return what the values of each column are like, as JSON can hold it, in one more pass over the rows.
+
+        For each column: its `type`, how many `nulls` it has, `approx_distinct`, about how many different values, and
+        its `min` and `max` (numbers, truth values or text). NaN is neither the least nor the greatest number: a column
+        that has any says how many, as `nans`. Lists, maps, structs and bytes have nulls only.
+        """
+        return self._aside(lambda: self._profile(opened))
+
+    def _profile(self, opened: Opened) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        names = list(opened.table.schema)
+        with _reading(opened.what, LABELS[opened.table.format]):
+            for start in range(0, len(names), _PROFILED_AT_ONCE):
+                view, types = self._view(opened)
+                some = names[start : start + _PROFILED_AT_ONCE]
+                wanted = [(name, what, sql) for name in some for what, sql in summaries(identifier(name), types[name])]
+                ((rows, *values),) = self._rows(
+                    f"SELECT count(*), {', '.join(sql for _, _, sql in wanted)} FROM {view}"
+                )
+                for name in some:
+                    found[name] = {"type": opened.table.schema[name]}
+                for (name, what, _), value in zip(wanted, values, strict=True):
+                    found[name][what] = as_json(value)
+                for name in some:
+                    _settle(found[name], rows)
+        return found
+
     def compare(self, left: Opened, right: Opened, key: Sequence[str] = ()) -> Changes:
         """Return what was added, removed and changed from one table to another.
 
         Args:
             left: The table before.
             right: The table after.
-            key: Columns that identify a row; where one of them is not in both tables, whole rows are compared.
+            key: Columns that identify a row; where one of them is not in both tables, whole rows are compared. One that
+                has another type in each is compared as numbers, times or text.
         """
         return self._aside(lambda: self._compare(left, right, tuple(key)))
 
     def _compare(self, left: Opened, right: Opened, key: tuple[str, ...]) -> Changes:
         old, new = left.table.schema, right.table.schema
-        columns = tuple(name for name, type_ in new.items() if old.get(name) == type_)
-        key = key if set(key) <= set(columns) else ()
+        key = key if all(name in old and name in new for name in key) else ()
+        casts = {name: common_type(old[name], new[name]) for name in key if old[name] != new[name]}
+        columns = tuple(name for name, type_ in new.items() if old.get(name) == type_ or name in casts)
         if not columns:
             return Changes(self._measure(right, ()).rows, self._measure(left, ()).rows)
-        before, after = self._stage(left, columns, key), self._stage(right, columns, key)
+        before, after = (self._stage(each, columns, key, casts) for each in (left, right))
         with _reading(f"{left.what} and {right.what}", "tables"):
             self._duckdb.execute(
                 "CREATE OR REPLACE TEMP TABLE differing AS SELECT h, any_value(k) AS k, any_value(q) AS q,"
@@ -283,17 +315,19 @@ class Workbench:
     def _rows(self, sql: str) -> list[Any]:
         return self._duckdb.execute(sql).fetchall()
 
-    def _stage(self, opened: Opened, columns: tuple[str, ...], key: tuple[str, ...]) -> _Staged:
-        columns = tuple(sorted(columns))
+    def _stage(
+        self, opened: Opened, columns: tuple[str, ...], key: tuple[str, ...], casts: Mapping[str, str] | None = None
+    ) -> _Staged:
+        columns, casts = tuple(sorted(columns)), casts or {}
         for each in opened.staged:
-            if each.columns == columns and each.key == key:
+            if each.columns == columns and each.key == key and each.casts == casts:
                 return each
         with _reading(opened.what, LABELS[opened.table.format]):
-            view, types = self._view(opened)
+            view, types = self._view(opened, casts)
             text = row_text(columns, types)
             key_text = row_text(key, types) if key else text
             quick = f"hash({', '.join(identifier(name) for name in columns)})"
-            staged = _Staged(self._name("staged"), columns, key, key_text, quick)
+            staged = _Staged(self._name("staged"), columns, key, casts, key_text, quick)
             self._duckdb.execute(
                 f"CREATE TEMP TABLE {staged.name} AS SELECT h, {'k' if key else 'h AS k'}, q FROM"
                 f" (SELECT md5_number({text}) AS h, {f'md5_number({key_text}) AS k,' if key else ''}"
@@ -314,10 +348,14 @@ class Workbench:
         found = ", ".join(f"{name}={value}" for row in rows for name, value in zip(staged.key, row, strict=True))
         return f"{count} rows have {shown(found)}"
 
-    def _view(self, opened: Opened) -> tuple[str, dict[str, DuckDBPyType]]:
-        """Make a table readable, once, and return its name and its columns' types."""
+    def _view(self, opened: Opened, casts: Mapping[str, str] | None = None) -> tuple[str, dict[str, DuckDBPyType]]:
+        """Make a table readable, once, some columns as other types, and return its name and its columns' types."""
         view = self._name("rows")
         opened.table.attach(self._duckdb, view)
+        if casts:
+            table, view = view, self._name("rows")
+            changed = ", ".join(f"{identifier(n)}::{type_} AS {identifier(n)}" for n, type_ in casts.items())
+            self._duckdb.execute(f"CREATE TEMP VIEW {view} AS SELECT * REPLACE ({changed}) FROM {table}")
         relation = self._duckdb.view(view)
         return view, dict(zip(relation.columns, relation.types, strict=True))
 
@@ -326,7 +364,7 @@ class Workbench:
         if not keys:
             return {}
         wanted = self._rows(f"SELECT DISTINCT q FROM differing WHERE k IN ({hashes(keys)}) AND {side}")
-        view, types = self._view(opened)
+        view, types = self._view(opened, staged.casts)
         names = [name for name in opened.table.schema if name in staged.columns]
         values = ", ".join(printable(identifier(name), types[name]) for name in names)
         rows = self._rows(
@@ -335,6 +373,17 @@ class Workbench:
         )
         found = {row[0]: as_json(dict(zip(names, row[1:], strict=True))) for row in sorted(rows, key=repr)}
         return {k: found[k] for k in keys if k in found}
+
+
+def _settle(found: dict[str, Any], rows: int) -> None:
+    """Make of counts what a profile says: nulls instead of values, and no more values than there are."""
+    values = found.pop("values")
+    nans = found.pop("nans", 0)
+    if "approx_distinct" in found:
+        found["approx_distinct"] = min(found["approx_distinct"], values)
+    found["nulls"] = rows - values
+    if nans:
+        found["nans"] = nans
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _LONGEST_HEADER = 8 << 20
 _MOST_COLUMNS = 10_000
 _CHECKS_AT_ONCE = 200
+_WIDE = "keep many values in a column of lists"
 
 _CSV_TYPES = {
     "BOOLEAN": "(?i)true|false",
@@ -152,7 +154,7 @@ def _check_width(columns: int) -> None:
     if columns > _MOST_COLUMNS:
         raise InvalidInputError(
             f"it has {columns:,} columns, and {_MOST_COLUMNS:,} are allowed",
-            hint="keep many values in a column of lists",
+            hint=_WIDE,
         )
 
 
@@ -166,8 +168,17 @@ def _types_of(connection: DuckDBPyConnection, view: str) -> dict[str, str]:
 def _described(
     connection: DuckDBPyConnection, format_: str, attach: Callable[[DuckDBPyConnection, str], None]
 ) -> Table:
-    attach(connection, "described")
-    return Table(format_, _types_of(connection, "described"), attach)
+    view = _fresh()
+    attach(connection, view)
+    return Table(format_, _types_of(connection, view), attach)
+
+
+_numbers = itertools.count()
+
+
+def _fresh() -> str:
+    """Return the name of a view that no other table has: a temporary one would hide another's of the same name."""
+    return f"described_{next(_numbers)}"
 
 
 def _one_has_all(columns: Sequence[Sequence[str]]) -> bool:
@@ -181,7 +192,9 @@ def _open_parquet(
 ) -> Table | None:
     import pyarrow.parquet as pq
 
-    if len(links) > 1 and not _one_has_all([pq.read_schema(link).names for link in links]):
+    columns = [pq.read_schema(link).names for link in links]
+    _check_width(max(map(len, columns)))
+    if not _one_has_all(columns):
         return None
     partitioned = any("=" in link.parent.name for link in links)
 
@@ -195,20 +208,48 @@ def _open_parquet(
 def _open_json(connection: DuckDBPyConnection, links: Sequence[Path], types: Mapping[str, str] | None) -> Table:
     if not any(link.stat().st_size for link in links):
         raise InvalidInputError("it is empty", hint="a JSON object on each line is needed")
+    import duckdb
+
     layout: Any = "auto" if links[0].suffixes[:1] == [".json"] else "newline_delimited"
 
-    def attach(on: DuckDBPyConnection, view: str, types: Mapping[str, str] | None) -> None:
-        options: dict[str, Any] = {"columns": {n: _readable(t) for n, t in types.items()}} if types else {}
+    def attach(on: DuckDBPyConnection, view: str, types: Mapping[str, str] | None, **options: Any) -> None:
+        if types:
+            options["columns"] = {n: _readable(t) for n, t in types.items()}
         # sample_size -1: the types of all rows, not of the first ones
         paths: Any = [str(link) for link in links]
         found = on.read_json(paths, format=layout, records="true", sample_size=-1, **options)
         found.create_view(view, replace=True)
 
     if types is None:
-        attach(connection, "described", None)
-        types = _types_of(connection, "described")
+        view = _fresh()
+        try:
+            attach(connection, view, None)
+        except duckdb.BinderException as error:
+            if "expected records" not in str(error) or not _begins(links[0], b"{"):
+                raise
+            # Objects of many fields are maps to DuckDB, unless it is told how many a table may have.
+            _attach_wide(lambda: attach(connection, view, None, map_inference_threshold=_MOST_COLUMNS + 1))
+        types = _types_of(connection, view)
     kept = types
     return Table("json", kept, lambda on, view: attach(on, view, kept))
+
+
+def _attach_wide(attach: Callable[[], None]) -> None:
+    import duckdb
+
+    try:
+        attach()
+    except duckdb.BinderException as error:
+        if "expected records" not in str(error):
+            raise
+        raise InvalidInputError(f"it has more than {_MOST_COLUMNS:,} columns", hint=_WIDE) from error
+
+
+def _begins(path: Path, start: bytes) -> bool:
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix)) as raw:
+        return bool(raw.read(1000).lstrip().startswith(start))
 
 
 def _readable(type_: str) -> str:
@@ -220,6 +261,7 @@ def _open_arrow(
     connection: DuckDBPyConnection, links: Sequence[Path], _types: Mapping[str, str] | None
 ) -> Table | None:
     schemas = [_arrow_batches(link)[0] for link in links]
+    _check_width(len(schemas[0].names))
     if any(not schema.equals(schemas[0]) for schema in schemas):
         return None
 
@@ -257,6 +299,7 @@ def _open_delta(connection: DuckDBPyConnection, files: Mapping[str, Path], scrat
         dataset = DeltaTable(scratch).to_pyarrow_dataset()
     except DeltaError as error:
         raise InvalidInputError(reason_of(error), hint="a version that deltalake can read is needed") from error
+    _check_width(len(dataset.schema.names))
 
     def attach(on: DuckDBPyConnection, view: str) -> None:
         on.register(view, dataset.scanner(batch_readahead=4, fragment_readahead=1).to_reader())
@@ -288,8 +331,9 @@ def _open_csv(connection: DuckDBPyConnection, links: Sequence[Path], types: Mapp
         on.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {union}")
 
     if types is None:
-        attach(connection, "described")
-        types = _csv_types(connection, max((names for _, names in headers.values()), key=len))
+        described = _fresh()
+        attach(connection, described)
+        types = _csv_types(connection, described, max((names for _, names in headers.values()), key=len))
     kept = types
     return Table("csv", kept, lambda on, view: attach(on, view, kept))
 
@@ -335,10 +379,10 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
         yield name
 
 
-def _csv_types(connection: DuckDBPyConnection, names: Sequence[str]) -> dict[str, str]:
-    """Return the type of each column of the text view `described`: of all of its values, not of a sample."""
+def _csv_types(connection: DuckDBPyConnection, source: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the type of each column of the view `source`, all text: of all of its values, not of a sample."""
     some = min(1000, 1 + 200_000 // len(names))
-    sample = connection.execute(f"SELECT {', '.join(map(identifier, names))} FROM described LIMIT {some}").fetchall()
+    sample = connection.execute(f"SELECT {', '.join(map(identifier, names))} FROM {source} LIMIT {some}").fetchall()
     # What a few rows rule out need not be asked of all. A column's first guess is asked first, all of them at once only
     # where the few rows were null.
     guesses: dict[str, list[list[str]]] = {}
@@ -346,10 +390,9 @@ def _csv_types(connection: DuckDBPyConnection, names: Sequence[str]) -> dict[str
         known = [value for value in values if value is not None]
         types = [t for t, pattern in _CSV_TYPES.items() if all(re.fullmatch(pattern, v, re.ASCII) for v in known)]
         guesses[name] = [[each] for each in types] if known else [types]
-    source = "described"
     if len(names) > _CHECKS_AT_ONCE:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE texts AS FROM {source}")
         source = "texts"
-        connection.execute("CREATE OR REPLACE TEMP TABLE texts AS FROM described")
     found: dict[str, str] = {}
     while asked := [(name, t) for name, rest in guesses.items() if rest and name not in found for t in rest.pop(0)]:
         for start in range(0, len(asked), _CHECKS_AT_ONCE):

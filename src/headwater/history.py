@@ -51,10 +51,10 @@ def _about(fold: Fold, reference: str | None) -> tuple[str, tuple[object, ...]]:
     with contextlib.suppress(InvalidInputError):
         dataset = parse_dataset(reference)
         found = fold.rows(
-            "SELECT tx FROM datasets WHERE name = ? AND semver = coalesce(?, semver)", dataset.name, dataset.semver
+            "SELECT 1 FROM datasets WHERE name = ? AND semver = coalesce(?, semver)", dataset.name, dataset.semver
         )
         if found:
-            return f"c.tx IN ({', '.join('?' * len(found))})", tuple(tx for (tx,) in found)
+            return _DATASET, (dataset.name, dataset.semver) * 2
     ref = parse_model(reference)
     if ref.alias is not None:
         model_id = model_id_of(fold, ref.name)
@@ -70,6 +70,9 @@ def _about(fold: Fold, reference: str | None) -> tuple[str, tuple[object, ...]]:
     return _MODEL, (model_id,) * 3
 
 
+_DATASET = """c.tx IN (SELECT tx FROM datasets WHERE name = ? AND semver = coalesce(?, semver)
+    UNION SELECT tx FROM events WHERE subject IN
+        (SELECT dataset_id FROM datasets WHERE name = ? AND semver = coalesce(?, semver)))"""
 _VERSION = """c.tx IN (SELECT tx FROM versions WHERE version_id = ?
     UNION SELECT tx FROM events WHERE subject = ? UNION SELECT tx FROM events WHERE value = ?
     UNION SELECT e.tx FROM events e, json_each(e.prev) p JOIN events q ON q.event_id = p.value WHERE q.value = ?)"""

@@ -50,8 +50,8 @@ def ids_of_rows(
     """Return UUIDv7s for many rows as Arrow text: the same for the same arguments, whoever asks.
 
     After the milliseconds comes a counter of 36 bits (method 1 of section 6.2 of RFC 9562) that begins anywhere, as the
-    seed has it, and goes up with the row; the other 38 bits are noise of seed and row. So IDs are in the order of (time,
-    row), and IDs of two seeds hardly ever meet, also where all their rows have the same time.
+    seed has it, and goes up with the row; the other 38 bits are noise of seed and row. So IDs are in the order of
+    (time, row), and IDs of two seeds hardly ever meet, also where all their rows have the same time.
 
     Args:
         millis: Milliseconds since 1970-01-01 UTC, from 0.

@@ -172,6 +172,14 @@ class DatasetVersion:
     """`parquet`, `csv`, `json`, `arrow`, `delta`; `files` for a folder of anything."""
     changes: Mapping[str, Any] | None = None
     """What changed from its base: columns, and examples of rows. None for the first version."""
+    profile: Mapping[str, Any] | None = None
+    """By column: its type, how many nulls, about how many distinct values, least and greatest. None without columns."""
+    origin: Mapping[str, Any] | None = None
+    """Where it came from: `kind` is `dvc` (its file, path, MD5, Git commit) or `lake` (the ref and path named)."""
+    data_commit: str | None = None
+    """The commit at which `path` is read, where the data lay in the lake already; None where it was added with it."""
+    derived_from: tuple[str, ...] = ()
+    """Dataset versions that it was made from, as references."""
     created: bool = True
     """False where adding it found that nothing was new."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)

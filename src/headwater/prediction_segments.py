@@ -25,6 +25,7 @@ from headwater.ids import new_id
 __all__ = ["Contents", "Segment", "leftovers", "outcome_frame", "prediction_frame"]
 
 _SUFFIX = ".seg"
+_UNFINISHED = ".new"
 _HEAD = struct.Struct("<IIB")
 _ABOUT, _PREDICTION, _OUTCOME = 0, 1, 2
 _LONGEST = 64 << 20
@@ -115,25 +116,17 @@ class Segment:
         Raises:
             LakeError: The folder can't be written.
         """
-        path = folder / f"{new_id()}{_SUFFIX}"
-        hidden = path.with_suffix(".new")
+        body = json.dumps(about).encode()
+        first = _HEAD.pack(len(body), crc32(body, _ABOUT), _ABOUT) + body
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                body = json.dumps(about).encode()
-                os.write(descriptor, _HEAD.pack(len(body), crc32(body, _ABOUT), _ABOUT) + body)
-                os.fsync(descriptor)
-                hidden.rename(path)
-                _sync(folder)
-            except BaseException:
-                os.close(descriptor)
-                hidden.unlink(missing_ok=True)
-                raise
+            while True:
+                path = folder / f"{new_id()}{_SUFFIX}"
+                # Until it has its name nobody takes it for a segment; whoever clears away may take it before the lock.
+                with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                    return cls(path, _create(path, first))
         except OSError as error:
             raise LakeError(f"the spool {folder} can't be written: {error.strerror}", hint=_hint(error)) from error
-        return cls(path, descriptor)
 
     def append(self, frame: bytes) -> None:
         """Write a frame; from then on it survives the death of this process, and after `sync` that of the machine.
@@ -186,11 +179,13 @@ class Segment:
 def leftovers(folder: Path) -> Iterator[Segment]:
     """Yield the segments in a folder that no process holds, oldest first; now this one does."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(_SUFFIX))
+        names = sorted(entry.name for entry in os.scandir(folder))
     except OSError:
         return
     for name in names:
         path = folder / name
+        if path.suffix not in (_SUFFIX, _UNFINISHED):
+            continue
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         except OSError:
@@ -201,10 +196,30 @@ def leftovers(folder: Path) -> Iterator[Segment]:
             there = os.stat(path).st_ino == os.fstat(descriptor).st_ino
         except OSError:
             there = False
-        if there:
+        if there and path.suffix == _SUFFIX:
             yield Segment(path, descriptor)
         else:
+            if there:
+                path.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def _create(path: Path, first: bytes) -> int:
+    """Make a locked file that holds its first frame, and return its descriptor."""
+    hidden = path.with_suffix(_UNFINISHED)
+    descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.write(descriptor, first) != len(first):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+        hidden.rename(path)
+        _sync(path.parent)
+    except BaseException:
+        os.close(descriptor)
+        hidden.unlink(missing_ok=True)
+        raise
+    return descriptor
 
 
 def _parse(body: bytes) -> Contents:

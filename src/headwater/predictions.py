@@ -15,7 +15,8 @@ from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros, is_id
 from headwater.names import parse_dataset, quote, shown
-from headwater.prediction_files import OUTCOME, PREDICTION, Layout, RowFile
+from headwater.prediction_columns import OUTCOME, PREDICTION, Layout
+from headwater.prediction_files import RowFile
 from headwater.prediction_rows import OutcomeRows, PredictionRows, Rows
 from headwater.serving import deployment_of
 from headwater.serving_model import Deployment, LoggedBatch, Prediction

@@ -65,10 +65,9 @@ def _standing(lake: Lake, commit: str) -> Iterator[dict[str, Any]]:
 def _row(lake: Lake, commit: str, wanted: dict[str, object]) -> dict[str, Any] | None:
     """Return the one version that has these values, looked for without `pyarrow.compute`, whose import takes longer."""
     files = tables.load(lake, commit, "model_versions").files
-    likely = [
-        file for file in files.values() if all(file.may_hold(name, value, value) for name, value in wanted.items())
-    ]
-    for path in [file.path for file in sorted(likely, key=lambda file: file.rows)]:
+    for path, file in sorted(files.items(), key=lambda item: item[1].rows):
+        if not all(file.may_hold(name, value, value) for name, value in wanted.items()):
+            continue
         table = tables.read(lake, commit, "model_versions", [path])
         columns = [table.column(name).to_pylist() for name in wanted]
         for position, values in enumerate(zip(*columns, strict=True)):

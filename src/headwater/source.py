@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pygit2
 
-__all__ = ["Code", "capture"]
+__all__ = ["Code", "FileState", "capture", "file_state"]
 
 _LARGEST_PATCH = 10 << 20
 
@@ -100,3 +100,39 @@ def _tags(repository: pygit2.Repository, head: pygit2.Commit) -> tuple[str, ...]
         if name.startswith("refs/tags/") and repository.references[name].peel(type(head)).id == head.id:
             found.append(name.removeprefix("refs/tags/"))
     return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Where a file stands in Git: its repository, the commit that is checked out, whether the file is other there."""
+
+    repository: str
+    workdir: str
+    commit: str | None
+    dirty: bool
+
+
+def file_state(path: str | os.PathLike[str], body: bytes) -> FileState | None:
+    """Return where a file of this content stands in the Git repository that holds it, or None where there is none."""
+    import pygit2
+
+    place = os.path.realpath(path)
+    found = pygit2.discover_repository(os.path.dirname(place))
+    if found is None:
+        return None
+    try:
+        repository = pygit2.Repository(found)
+        if repository.is_bare:
+            return None
+        if repository.head_is_unborn:
+            return FileState(_origin(repository), repository.workdir, None, True)
+        head = repository.head.peel(pygit2.Commit)
+        try:
+            kept = head.tree[os.path.relpath(place, os.path.realpath(repository.workdir)).replace(os.sep, "/")]
+        except KeyError:
+            kept = None
+        # Git may have written the lines of a text with other ends
+        same = isinstance(kept, pygit2.Blob) and kept.data.replace(b"\r\n", b"\n") == body.replace(b"\r\n", b"\n")
+        return FileState(_origin(repository), repository.workdir, str(head.id), not same)
+    except (pygit2.GitError, KeyError, ValueError):
+        return None

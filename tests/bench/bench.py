@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import figures_datasets as datasets
 import figures_embedded as embedded
 import figures_lakefs as lakefs
 import figures_large as large
@@ -24,7 +25,7 @@ from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many", "large", "lakefs")
+PARTS = ("help", "embedded", "many", "large", "datasets", "lakefs")
 
 
 @contextlib.contextmanager
@@ -75,6 +76,8 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
     if "large" in parts:
         size = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
         yield from large.registering(folder / "large", size, 3)
+    if "datasets" in parts:
+        yield from datasets.adding(folder / "datasets")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 

@@ -1,4 +1,4 @@
-"""The commands of `headwater data`: add, list, versions, show, pull, diff."""
+"""The commands of `headwater data`: add, import-dvc, list, versions, show, pull, diff."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def data() -> None:
     "add",
     example="""\
 headwater data add flights flights.parquet --key flight_id --description "out of New York, 2013"
-headwater data add summer summer/ --from flights@1.1.0""",
+headwater data add summer summer/ --from flights@1.1.0
+headwater data add weather lakefs://flights/main/raw/weather.parquet""",
 )
 @argument("name", "NAME", complete="dataset-name")
 @argument("path", "PATH", type=click.Path())
@@ -51,21 +52,25 @@ def data_add(
 
     PATH is a Parquet, CSV, JSON lines or Arrow file, a Delta table, or a folder of anything. The first version is
     1.0.0. Columns added, removed or retyped make a major version, rows that are only added a minor one, anything else
-    that differs a patch; where nothing differs there is no new version.
+    that differs a patch; where nothing differs there is no new version, and a new description or derivation is kept
+    with the one that is there. A time without a zone stays without one: it is not taken for UTC.
+
+    PATH may also be lakefs://REPOSITORY/REF/PATH, of the lake's own repository, or lake://REF/PATH: data that is in the
+    lake is not copied, and is read at the commit that REF is now.
     """
     columns = key.split(",") if key is not None else []
     with session.open() as registry, busy(f"adding {name}"):
         found = registry.add_dataset(name, path, key=columns, bump=bump, derived_from=sources, description=description)
+    session.emit(found, lambda: _added_lines(found))
 
-    def lines() -> Iterator[str]:
-        yield strong(found.reference)
-        if not found.created:
-            yield "nothing is new, so there is no new version"
-            return
-        yield f"{paint('commit', '2')} {found.commit}"
-        yield _reason(found)
 
-    session.emit(found, lines)
+def _added_lines(found: DatasetVersion) -> Iterator[str]:
+    yield strong(found.reference)
+    if not found.created:
+        yield "nothing is new, so there is no new version"
+        return
+    yield f"{paint('commit', '2')} {found.commit}"
+    yield _reason(found)
 
 
 def _reason(found: DatasetVersion) -> str:
@@ -90,6 +95,45 @@ def _sentence(
     if added is None:
         parts.append("the rows can't be compared")
     return "; ".join(parts) or "the key or the description is another"
+
+
+@data.group_command(
+    "import-dvc",
+    example="""\
+headwater data import-dvc train.csv.dvc
+headwater data import-dvc raw/flights.parquet.dvc --name flights --key flight_id""",
+)
+@argument("path", "FILE.dvc", type=click.Path())
+@option("--name", metavar="NAME", help="The dataset; by default FILE without its extension, in small letters.")
+@option("--out", metavar="PATH", help="Which one is meant, where FILE.dvc lists several.")
+@option("--key", metavar="COL[,COL]", help="Columns that identify a row; by default those of the version before.")
+@option("--bump", type=click.Choice(["major", "minor", "patch"]), help="Raise at least this part of the version.")
+@option(
+    "--from", "sources", metavar="DATASET", multiple=True, help="A dataset version that it was made from. Repeatable."
+)
+@option("--description", metavar="TEXT", help="What it is; by default what FILE.dvc says.")
+def data_import_dvc(
+    session: Session,
+    path: str,
+    name: str | None,
+    out: str | None,
+    key: str | None,
+    bump: str | None,
+    sources: tuple[str, ...],
+    description: str | None,
+) -> None:
+    """Add what DVC tracks with a metafile as a version of a dataset.
+
+    The bytes are those of the workspace, else of DVC's cache, else of a DVC remote that is a folder; every MD5 is
+    checked. train.csv.dvc becomes the dataset train, numbered as `data add` does. The DVC hash, the paths and the Git
+    commit are kept with the version. In a folder, files that DVC does not track are left out.
+    """
+    columns = key.split(",") if key is not None else []
+    with session.open() as registry, busy(f"importing {path}"):
+        found = registry.import_dvc(
+            path, name, out=out, key=columns, bump=bump, derived_from=sources, description=description
+        )
+    session.emit(found, lambda: _added_lines(found))
 
 
 @data.group_command("list", ref=True, example="headwater data list")

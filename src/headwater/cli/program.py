@@ -33,7 +33,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
         "versions": ("models", "List a model's versions, newest first."),
-        "show": ("show", "Show all about a model, a version, an alias or a dataset."),
+        "show": ("show", "Show all about a model, a version, an alias, a dataset, a deployment or a prediction."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),
@@ -45,6 +45,12 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
+    },
+    "Serving": {
+        "deploy": ("serving", "Deploy a version to an environment."),
+        "undeploy": ("serving", "End a deployment."),
+        "deployments": ("serving", "List what serves where, newest first."),
+        "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
     "Your shell": {
         "completion": ("completion", "Print a script that completes commands and names as you type."),

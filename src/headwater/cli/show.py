@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headwater.cli.base import Session, argument, command
@@ -23,16 +23,28 @@ __all__ = ["dataset_lines", "show", "show_dataset"]
     example="""\
 headwater show flight-delay
 headwater show flight-delay@champion
-headwater show flights@1.1.0""",
+headwater show flights@1.1.0
+headwater show deployment:01a1fe93-cc18-72a4-96c4-289d824ebd63""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, an alias or a dataset.
+    """Show all about a model, a version, an alias, a dataset, a deployment or a prediction.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
-    model:flight-delay/7 or dataset:flights@1.1.0.
+    model:flight-delay/7, dataset:flights@1.1.0, deployment:ID or prediction:ID.
     """
     with session.open() as registry:
+        kind = reference.partition(":")[0]
+        if kind == "deployment":
+            from headwater.cli.serving import show_deployment
+
+            show_deployment(session, registry, reference)
+            return
+        if kind == "prediction":
+            from headwater.cli.predictions import show_prediction
+
+            show_prediction(session, registry, reference)
+            return
         if registry.is_dataset(reference):
             show_dataset(session, registry, reference)
             return
@@ -147,6 +159,9 @@ def dataset_lines(dataset: DatasetVersion) -> Iterator[str]:
             ("size", size(dataset.bytes)),
             ("changes", ", ".join(f"{number:,} {what}" for number, what in counted if number is not None)),
             ("key", ", ".join(dataset.key)),
+            ("derived from", ", ".join(dataset.derived_from)),
+            ("origin", _origin(dataset.origin)),
+            ("read at", dataset.data_commit),
             ("added", f"{moment(dataset.recorded_at)} UTC by {dataset.actor}"),
             ("commit", dataset.commit),
             ("sha256", dataset.digest),
@@ -155,4 +170,37 @@ def dataset_lines(dataset: DatasetVersion) -> Iterator[str]:
     )
     if dataset.schema:
         yield ""
-        yield from table(("column", "type"), dataset.schema.items(), first=False)
+        if dataset.profile is None:
+            yield from table(("column", "type"), dataset.schema.items(), first=False)
+        else:
+            yield from _profile_lines(dataset.schema, dataset.profile)
+
+
+def _origin(origin: Any) -> str:
+    """Return where a dataset came from, in a line."""
+    if origin is None:
+        return ""
+    if origin["kind"] == "lake":
+        return f"{origin['path']} of {origin['ref']} in this lake"
+    at = f" at {origin['commit'][:12]}" if origin["commit"] else ""
+    edited = " with changes" if origin["dirty"] else ""
+    where = f" in {origin['repository']}{at}{edited}" if origin["repository"] else ""
+    return f"DVC's {origin['file']} (MD5 {origin['md5']}){where}"
+
+
+def _profile_lines(schema: Mapping[str, str], profile: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, type_ in schema.items():
+        told = profile.get(name, {})
+        least, most = (_shortened(told.get(each)) for each in ("min", "max"))
+        distinct = told.get("approx_distinct")
+        counted = [f"{number:,}" if number is not None else "" for number in (told.get("nulls"), distinct)]
+        rows.append((name, _shortened(type_), least, most, *counted))
+    return table(
+        ("column", "type", "min", "max", "nulls", "≈ distinct"), rows, right=("nulls", "≈ distinct"), first=False
+    )
+
+
+def _shortened(value: Any) -> str:
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 32 else text[:29] + "..."

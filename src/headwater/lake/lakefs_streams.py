@@ -15,6 +15,7 @@ from urllib3 import BaseHTTPResponse
 from headwater.errors import IntegrityError
 from headwater.lake.base import CHUNK
 from headwater.lake.lakefs_http import Fault
+from headwater.lake.streams import read_up_to
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -46,7 +47,7 @@ class Upload:
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._start: int | None = source.tell() if source.seekable() else None
-        self._begun = _read_up_to(source, CHUNK)
+        self._begun = read_up_to(source, CHUNK)
         self.whole = self._begun if len(self._begun) < CHUNK else None
         self.length: int | None = None
         if self._start is not None:
@@ -94,15 +95,6 @@ class Upload:
     def md5(self) -> str:
         """The MD5 of what was sent: what lakeFS states of what it received."""
         return self._md5.hexdigest()
-
-
-def _read_up_to(source: BinaryIO, size: int) -> bytes:
-    """Read so many bytes, or fewer at the end: a stream may give less than it is asked for."""
-    pieces = []
-    while size > 0 and (piece := source.read(size)):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
 
 
 class Download(io.RawIOBase):

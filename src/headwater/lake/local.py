@@ -32,13 +32,13 @@ from headwater.lake.local_files import (
     NETWORK_FILE_SYSTEMS,
     cache_elsewhere,
     file_system,
-    read_up_to,
     write_beside,
 )
 from headwater.lake.local_graph import Graph
 from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
 from headwater.lake.pending import Hidden, Overlay, Record, reached, settle
 from headwater.lake.queue import queue
+from headwater.lake.streams import read_up_to
 
 __all__ = ["LocalLake"]
 

@@ -8,12 +8,11 @@ import stat
 import tempfile
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
 
 from headwater.ids import new_id
 from headwater.lake.objects import disk_errors
 
-__all__ = ["NETWORK_FILE_SYSTEMS", "cache_elsewhere", "file_system", "read_up_to", "write_beside"]
+__all__ = ["NETWORK_FILE_SYSTEMS", "cache_elsewhere", "file_system", "write_beside"]
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"}
@@ -31,14 +30,6 @@ def cache_elsewhere(root: Path) -> Path:
     if not stat.S_ISDIR(made.st_mode) or made.st_uid != os.getuid() or made.st_mode & 0o077:
         return Path(tempfile.mkdtemp(prefix="headwater-"))
     return place
-
-
-def read_up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first bytes of a stream, fewer only at its end."""
-    head = stream.read(size)
-    while len(head) < size and (more := stream.read(size - len(head))):
-        head += more
-    return head
 
 
 def write_beside(place: Path, body: bytes) -> None:
