@@ -79,6 +79,44 @@ def kill_while_registering(url: str, name: str, times: str, longest: str, seed: 
     return {"killed": killed, "finished": finished}
 
 
+def kill_while_predicting(url: str, deployment: str, times: str, longest: str, seed: str) -> object:
+    """Kill `times` processes that log predictions; each writes the IDs that it was given into a file, `;` after each.
+
+    Every other one lands its predictions all the time, so that some die while they land.
+    """
+    import pyarrow.parquet
+
+    import headwater.prediction_log
+    import headwater.query
+
+    assert pyarrow.parquet
+    random.seed(seed)
+    killed, files = 0, []
+    for number in range(int(times)):
+        ready, begin = os.pipe()
+        told = Path(f"told-{number}.txt").absolute()
+        files.append(str(told))
+        child = os.fork()
+        if child == 0:
+            try:
+                with headwater.open(url) as registry, told.open("ab", buffering=0) as stream:
+                    log = registry.predictions(deployment, flush_rows=20 if number % 2 else 50_000)
+                    os.write(begin, b".")
+                    while True:
+                        stream.write(log.log(input={"x": 1.5, "y": "z"}, output="a", score=0.5).encode() + b";\n")
+                        time.sleep(0.001)
+            finally:
+                os._exit(1)
+        os.close(begin)
+        os.read(ready, 1)
+        os.close(ready)
+        time.sleep(random.uniform(0, float(longest)))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+    return {"killed": killed, "files": files}
+
+
 def fill_the_disk(folder: str) -> object:
     """Register until the disk that holds `folder` is full, then free some and go on; return what happened."""
     room = Path(folder)
@@ -230,7 +268,7 @@ if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     functions = (
         register_many, kill_while_registering, fill_the_disk, die_while_logging, take_in, take_in_and_die,
-        leave_runs_open, fork_while_running, fill_the_disk_of_the_spool,
+        kill_while_predicting, leave_runs_open, fork_while_running, fill_the_disk_of_the_spool,
     )  # fmt: skip
     known = {each.__name__: each for each in functions}
     print(json.dumps(known[what](*arguments)))

@@ -29,6 +29,7 @@ __all__ = [
     "parse_version",
     "quote",
     "shown",
+    "shown_path",
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -74,9 +75,15 @@ def quote(name: str) -> str:
     return name if _NAME.fullmatch(name) else f'"{name}"'
 
 
-def shown(text: str) -> str:
-    """Return any text, safe for a terminal and not too long, in quotes."""
-    return repr(text if len(text) <= 80 else text[:77] + "...").encode("ascii", "backslashreplace").decode()
+def shown(text: str, longest: int = 80) -> str:
+    """Return any text, safe for a terminal and not too long (in characters), in quotes."""
+    cut = text if len(text) <= longest else text[: longest - 3] + "..."
+    return repr(cut).encode("ascii", "backslashreplace").decode()
+
+
+def shown_path(path: str) -> str:
+    """Return a path as `shown` does, whole unless it is longer than any that is used."""
+    return shown(path, 1024)
 
 
 def check_name(name: str, what: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from headwater.names import shown
+from headwater.names import shown, shown_path
 
 if TYPE_CHECKING:
     import pygit2
@@ -106,13 +106,13 @@ def _unkept(code: Code, command: Sequence[str], folder: str) -> Iterator[str]:
         if there.startswith(("/dev/", "/proc/")):
             continue
         if os.path.commonpath([code.root, there]) != code.root:
-            yield f"the command names {shown(word)}, which is outside of the repository"
+            yield f"the command names {shown_path(word)}, which is outside of the repository"
         elif os.path.isfile(there):
             inside = os.path.relpath(there, code.root)
             try:
                 repository = pygit2.Repository(code.root)
                 if inside not in repository.index and repository.path_is_ignored(inside):
-                    yield f"the command names {shown(word)}, which Git ignores, so it is not kept"
+                    yield f"the command names {shown_path(word)}, which Git ignores, so it is not kept"
             except (pygit2.GitError, KeyError, ValueError, OSError):
                 continue
 
@@ -161,7 +161,7 @@ def capture(
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
         # Somebody else's, damaged, or of a format that libgit2 does not know: a version is registered all the same.
         place = os.path.normpath(os.path.dirname(found.rstrip("/")))
-        reason = f"the Git repository {shown(place)} can't be read: {_why(error, place)}"
+        reason = f"the Git repository {shown_path(place)} can't be read: {_why(error, place)}"
         return Code(place, None, None, (), dirty=True, patch=None, folder=".", missing=(reason,))
 
 
@@ -182,7 +182,9 @@ def _capture(repository: pygit2.Repository, where: str, outputs: list[str], larg
         or folder.startswith("../")
         or os.path.commonpath([os.path.realpath(repository.path), where]) == (os.path.realpath(repository.path))
     ):
-        reasons.append(f"the folder {shown(where)} is outside of the working tree of its repository, {shown(root)}")
+        reasons.append(
+            f"the folder {shown_path(where)} is outside of the working tree of its repository, {shown_path(root)}"
+        )
     if repository.head_is_unborn:
         reasons.append("the repository has no commit yet")
         return Code(_origin(repository), None, None, (), dirty=True, patch=None, folder=folder, missing=tuple(reasons))
@@ -248,7 +250,7 @@ class _Changes:
         self.patch = b"".join(pieces[number] for number in sorted(pieces)) or None
 
     def _leave(self, kind: str, path: str, size: int | None = None) -> None:
-        name = shown(path) + (f" ({size:,} bytes)" if size is not None and kind == "large" else "")
+        name = shown_path(path) + (f" ({size:,} bytes)" if size is not None and kind == "large" else "")
         self._left.setdefault(kind, []).append(name)
 
     def reasons(self) -> Iterator[str]:

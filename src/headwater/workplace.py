@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError, LakeError, NotFoundError
 from headwater.lake.objects import disk_errors
-from headwater.names import shown
+from headwater.names import shown, shown_path
 from headwater.source import place_of
 
 if TYPE_CHECKING:
@@ -297,10 +297,10 @@ class Workplace:
         if inside is not None:
             return os.path.normpath(self.code / inside)
         if os.path.exists(path):
-            self.differences.append(f"the command reads {shown(path)} as it is now")
-        elif any(shown(path) in each for each in reasons) or not os.path.isdir(os.path.dirname(path)):
+            self.differences.append(f"the command reads {shown_path(path)} as it is now")
+        elif any(shown_path(path) in each for each in reasons) or not os.path.isdir(os.path.dirname(path)):
             raise NotFoundError(
-                f"the command names {shown(path)}, which is not in the repository and not on this machine",
+                f"the command names {shown_path(path)}, which is not in the repository and not on this machine",
                 hint=_REGISTER_INSIDE,
             )
         return path
