@@ -2,7 +2,7 @@
 -- Of very many predictions, live_metrics_by('', since, until) reads only those of a time.
 -- Columns: day, name (of the model), version, environment, mode, predictions (how many), labelled (how many have an
 -- outcome), accuracy (of those), mean_score, mean_latency_ms, p95_latency_ms, deployment_id, version_id.
--- Example: SELECT day, version, mode, predictions, accuracy FROM live_metrics WHERE name = 'flight-delay' ORDER BY day
+-- Example: SELECT day, version, mode, predictions, accuracy FROM live_metrics WHERE name = 'flight-delay' ORDER BY ALL
 CREATE OR REPLACE VIEW live_metrics AS
 SELECT day, name, version, environment, mode, predictions, labelled, accuracy, mean_score, mean_latency_ms,
     p95_latency_ms, deployment_id, version_id

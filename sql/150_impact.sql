@@ -15,7 +15,7 @@ WITH RECURSIVE edges AS MATERIALIZED (
     WHERE starts_with(urn, 'object:') AND n.path IS NOT NULL AND starts_with(substr(urn, 8), n.path)
 ), walk(node, depth, parent, relation) USING KEY (node) AS (
     SELECT r.node, 0, CAST(NULL AS VARCHAR), CAST(NULL AS VARCHAR) FROM lineage_root(urn) r
-    UNION
+    UNION ALL
     SELECT e.target, min(w.depth) + 1, min(w.node), arg_min(e.relation, w.node)
     FROM walk w JOIN edges e ON e.source = w.node AND w.relation IS DISTINCT FROM 'evaluated'
     WHERE e.target NOT IN (SELECT k.node FROM recurring.walk k)

@@ -88,7 +88,7 @@ def test_the_duckdb_command_reads_it(filled: Registry, tmp_path: Path) -> None:
             check=False,
         )
         assert ran.returncode == 0, (source, ran.stderr)
-        rows = json.loads(ran.stdout or "[]")
+        rows = json.loads(ran.stdout.strip() or "[]")
         assert len(rows) == len(filled.sql(f"FROM {source}")), source
     query = "SELECT name, version, aliases, commit FROM model_versions ORDER BY version"
     ran = subprocess.run(
