@@ -17,7 +17,7 @@ WITH happened AS (
     WHERE event_id IN (SELECT event_id FROM standing_events WHERE kind = 'traffic') GROUP BY deployment_id
 ), span AS (
     SELECT deployment_id, any_value(subject) AS subject, any_value(key) AS key,
-        max({'p': position, 'e': event_id}) AS newest, arg_min(reason, {'p': position, 'e': event_id}) AS reason
+        max({'p': position, 'e': event_id}) AS newest, arg_min_null(reason, {'p': position, 'e': event_id}) AS reason
     FROM listed GROUP BY deployment_id
 ), ended AS (
     SELECT s.deployment_id, arg_min(h.landed_at, {'p': h.position, 'e': h.event_id}) AS ended_at,

@@ -93,7 +93,7 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
             reading.add(" ".join(words))
     assert reading == {
         "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "verify", "alias list", "data list",
-        "data versions", "data show", "data pull", "data diff",
+        "data versions", "data show", "data pull", "data diff", "deployments", "predictions show",
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
         "versions": ("models", "List a model's versions, newest first."),
-        "show": ("show", "Show all about a model, a version, an alias, a dataset, a deployment or a prediction."),
+        "show": ("show", "Show all about one thing, whatever it is."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),

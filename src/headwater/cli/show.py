@@ -28,7 +28,7 @@ headwater show deployment:01a1fe93-cc18-72a4-96c4-289d824ebd63""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, an alias, a dataset, a deployment or a prediction.
+    """Show all about one thing, whatever it is.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
     model:flight-delay/7, dataset:flights@1.1.0, deployment:ID or prediction:ID.

@@ -1,0 +1,1 @@
+SELECT * FROM deployments ORDER BY deployment_id

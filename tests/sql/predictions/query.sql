@@ -1,0 +1,1 @@
+SELECT * FROM predictions ORDER BY prediction_id

@@ -1,0 +1,1 @@
+SELECT * FROM serving ORDER BY deployment_id

@@ -1,0 +1,1 @@
+SELECT * FROM serving_at('2026-11-01T12:00:00Z')
