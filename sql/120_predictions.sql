@@ -4,7 +4,7 @@
 -- Columns: prediction_id, predicted_at, name (of the model), version, environment, mode, external_id, input (JSON),
 -- output, score, latency_ms, label (what proved true; null where it is not known), observed_at, correct (whether the
 -- output is the label, as text or as numbers), dataset_id, row_key (JSON), deployment_id, version_id, recorded_at,
--- actor, tx.
+-- actor, commit.
 -- Example: SELECT prediction_id, output, label FROM predictions WHERE predicted_at >= '2026-11-01' AND NOT correct
 CREATE OR REPLACE VIEW predictions AS
 WITH named AS (
@@ -16,6 +16,8 @@ WITH named AS (
     LEFT JOIN lake.model_versions v USING (version_id)
     LEFT JOIN named n ON n.model_id = d.model_id
     GROUP BY d.deployment_id
+), wrote AS (
+    SELECT tx, any_value(commit) AS commit FROM lake.commits GROUP BY tx
 ), judged AS (
     -- Grouped by what conditions are likely to name: DuckDB carries these over the join below, which is on equality.
     -- The greatest is of columns of both tables, or it would be found for all outcomes before they are joined.
@@ -28,8 +30,9 @@ SELECT p.prediction_id, p.predicted_at, d.name, d.version, d.environment, d.mode
     CASE WHEN p.output = j.last.label THEN true
         ELSE coalesce(TRY_CAST(p.output AS DOUBLE) = TRY_CAST(j.last.label AS DOUBLE), p.output = j.last.label) END
         AS correct,
-    p.dataset_id, p.row_key, p.deployment_id, p.version_id, p.recorded_at, p.actor, p.tx
+    p.dataset_id, p.row_key, p.deployment_id, p.version_id, p.recorded_at, p.actor, w.commit
 FROM lake.predictions p
 LEFT JOIN deployed d ON d.deployment_id = p.deployment_id
+LEFT JOIN wrote w ON w.tx = p.tx
 LEFT JOIN judged j ON j.prediction_id = p.prediction_id AND j.predicted_at = p.predicted_at
     AND j.deployment_id = p.deployment_id AND j.version_id = p.version_id;

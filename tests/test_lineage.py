@@ -199,6 +199,9 @@ def test_parts_of_ids_that_several_have_are_refused(local: Registry, tmp_path: P
 def test_a_deleted_version_is_traced_and_said_to_be_deleted(world: World) -> None:
     registry = world.registry
     registry.delete_alias("flight-delay", "champion")
+    for deployment in registry.deployments("flight-delay"):
+        if deployment.live:
+            registry.undeploy(deployment.deployment_id)
     registry.delete("flight-delay/1")
     found = registry.trace(f"prediction:{world.prediction}")
     assert found.node("model:flight-delay/1").facts["deleted"] is True

@@ -152,6 +152,24 @@ def test_many_rows_become_files_in_the_order_of_time(
     assert registry.prediction(one.prediction_id) == one
 
 
+def test_very_many_small_files_become_few(
+    registry: Registry, deployment: Deployment, is_remote: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.tables.FAN_IN", 4 if is_remote else 8)
+    count = 10 if is_remote else 40
+    for number in range(count):
+        registry.log_predictions(pa.table({"id": [f"x{number}"]}), deployment)
+    assert registry.sql("SELECT count(DISTINCT prediction_id) FROM predictions").fetchall() == [(count,)]
+    with registry._context.reading() as fold:
+        assert len(fold.table("predictions").files) < count / 2
+    assert registry.find_prediction(deployment, "x3").external_id == "x3"
+
+
+@pytest.fixture
+def is_remote(registry_url: str) -> bool:
+    return registry_url.startswith("lakefs")
+
+
 def test_missing_times_are_now_and_other_names_can_be_given(registry: Registry, deployment: Deployment) -> None:
     before = datetime.now(UTC)
     as_csv([{"key": 5, "said": "0.1", "p": "nan", "ms": 2.5, "x": "é"}], "rows.csv")

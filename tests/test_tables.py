@@ -302,3 +302,54 @@ def test_a_full_or_closed_cache_is_an_error_of_the_lake(tmp_path: Path) -> None:
 def test_the_tier_of_a_file_is_in_its_name() -> None:
     tiers = {"a/0-x.parquet": 0, "a/3-x.parquet": 3, "x.parquet": 9, "0-a/x.parquet": 9, "part-00000.parquet": 9, "": 9}
     assert {path: DataFile(path, 1, 1).tier for path in tiers} == tiers
+
+
+def test_large_files_are_left_alone_and_small_ones_beside_them_still_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.tables._FULL", 6_000)
+    monkeypatch.setattr("headwater.tables._COMPACT_UP_TO", 40_000)
+    from headwater.lake.local import LocalLake
+
+    lake = LocalLake.create(tmp_path / "lake")
+    known = None
+    for number in range(tables.FAN_IN + 4):
+        rows = 60 if number < 4 else 1
+        known = append(lake, "events", [event(number * 100 + each) for each in range(rows)], known).files
+    assert known is not None
+    large = [file for file in known.files.values() if file.size >= 6_000]
+    assert len(large) >= 4
+    assert len(known.files) < tables.FAN_IN
+    assert len(ours(lake, lake.head("main"), "events")) == 4 * 60 + tables.FAN_IN
+    lake.close()
+
+
+def test_data_files_that_are_in_the_lake_already_are_named_by_the_log(lake: Lake) -> None:
+    schema = tables.arrow_schema("outcomes")
+    columns = {
+        "prediction_id": pa.array([f"019a0000-0000-7000-8000-{number:012}" for number in range(2000)]),
+        "label": pa.array(["x"] * 2000),
+        "observed_at": pa.array([1_760_000_000_000_000] * 2000, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+    }
+    rows = tables.bulk_rows("outcomes", columns, "tx", 1_760_000_000_000_000, "me")
+    bodies = [tables.encode("outcomes", rows.slice(0, 1500)), tables.encode("outcomes", rows.slice(1500))]
+    lake.create_branch("_hw_x", lake.head("main"), hidden=True)
+    for body in bodies:
+        lake.put("_hw_x", f"tables/outcomes/{body.path}", body.body)
+    made = tables.Append(lake, lake.head("main"), "outcomes", TableFiles(), [], now_micros(), bodies)
+    lake.put_many("_hw_x", made.puts)
+    lake.commit("_hw_x", "x", {})
+    lake.merge("_hw_x", "main", "x", {})
+    uri, options = lake.delta(lake.head("main"), "tables/outcomes")
+    found = DeltaTable(uri, storage_options=options).to_pyarrow_table()
+    assert len(found) == 2000
+    assert found.column("prediction_id").null_count == 0
+    assert found.schema.names == schema.names
+    first, second = sorted(made.files.files.values(), key=lambda file: -file.rows)
+    assert (first.rows, second.rows) == (1500, 500)
+    assert not second.may_hold(
+        "prediction_id", "019a0000-0000-7000-8000-000000000007", "019a0000-0000-7000-8000-000000000007"
+    )
+    assert first.may_hold(
+        "prediction_id", "019a0000-0000-7000-8000-000000000007", "019a0000-0000-7000-8000-000000000007"
+    )

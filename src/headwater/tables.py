@@ -292,6 +292,7 @@ class Append:
         arrow = _to_arrow(table, data) if isinstance(data, list) else data
         if not len(arrow) and not stored:
             return
+        self._uploaded = {each.path for each in stored}
         added = [self._note(each) for each in stored]
         if len(arrow):
             body = encode(table, arrow, data=data if isinstance(data, list) else None)
@@ -335,7 +336,12 @@ class Append:
         import pyarrow as pa
 
         for tier in range(_TOP_TIER):
-            small = [file for file in self.files.files.values() if file.tier == tier and file.size < _FULL]
+            # What was uploaded for this transaction is not at the commit that the others are read at.
+            small = [
+                file
+                for file in self.files.files.values()
+                if file.tier == tier and file.size < _FULL and file.path not in self._uploaded
+            ]
             if len(small) < FAN_IN:
                 continue
             # In the order of what is looked up, so that ranges of row groups go on telling where it is.

@@ -20,13 +20,14 @@ import figures_lakefs as lakefs
 import figures_large as large
 import figures_processes as processes
 import figures_runs as runs
+import figures_size as size
 import mlflow_env
 import report
 from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "lakefs")
+PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "lakefs")
 
 
 @contextlib.contextmanager
@@ -81,10 +82,12 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
         ):
             yield from runs.measure(folder / "runs", ours, theirs, 5)
     if "large" in parts:
-        size = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
-        yield from large.registering(folder / "large", size, 3)
+        large_bytes = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
+        yield from large.registering(folder / "large", large_bytes, 3)
     if "datasets" in parts:
         yield from datasets.adding(folder / "datasets")
+    if "size" in parts:
+        yield from size.measure(folder / "size")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 
