@@ -32,9 +32,22 @@ def make_lake(folder: str) -> str:
     return url
 
 
+def impersonal(value: Any) -> Any:
+    """Return an output with no path of the machine that it was made on."""
+    if isinstance(value, str):
+        return value.replace(sys.executable, "python").replace(str(ROOT), "/home/ann/headwater")
+    if isinstance(value, dict):
+        return {key: impersonal(each) for key, each in value.items()}
+    return [impersonal(each) for each in value] if isinstance(value, list) else value
+
+
 def cells(notebook: Any) -> list[tuple[str, str]]:
     """Return kind and source of each cell."""
     return [(cell.cell_type, cell.source.strip()) for cell in notebook.cells]
+
+
+def _node(output: dict[str, Any]) -> Any:
+    return nbformat.from_dict(output)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def _agrees(target: Path, notebook: Any) -> bool:
@@ -49,7 +62,8 @@ def main() -> int:
     scripts = sorted(FOLDER.glob("*.py"))
     stale = []
     with tempfile.TemporaryDirectory(prefix="headwater-notebooks-") as folder:
-        os.environ |= {"HEADWATER_LAKE": make_lake(folder), "HEADWATER_ACTOR": "analyst"}
+        os.environ["HEADWATER_ACTOR"] = "ann"
+        os.environ["HEADWATER_LAKE"] = make_lake(folder)
         for script in scripts:
             target = script.with_suffix(".ipynb")
             notebook: Any = jupytext.read(script)  # type: ignore[no-untyped-call, unused-ignore]
@@ -60,6 +74,9 @@ def main() -> int:
             if not check:
                 for cell in notebook.cells:
                     cell.metadata.pop("execution", None)
+                    if cell.cell_type == "code":
+                        made = impersonal([dict(each) for each in cell.outputs])
+                        cell.outputs = [_node(each) for each in made]
                 nbformat.write(notebook, target)  # type: ignore[no-untyped-call, unused-ignore]
             print(f"{script.relative_to(ROOT)}: {len(notebook.cells)} cells executed")
     if stale:

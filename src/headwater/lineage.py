@@ -80,6 +80,9 @@ class Lineage:
         """
         return render(self, form)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         return self.render("tree")
 
