@@ -247,7 +247,7 @@ class Facts:
             if seen:
                 facts["branch"] = next((code["branch"] for code in seen if code["branch"]), None)
                 facts["dirty"] = any(code["dirty"] for code in seen)
-                facts["patch"] = next((code["patch"] for code in seen if code["patch"]), None)
+                facts["patch"] = next((code.get("patch") for code in seen if code.get("patch")), None)
             name = repository.rstrip("/").rpartition("/")[2].removesuffix(".git") or repository
             made[f"code:{each}"] = Node(f"code:{each}", "code", commit, f"{name}@{commit[:10]}", facts)
         return made

@@ -62,6 +62,21 @@ def measure(folder: Path, sizes: tuple[int, ...] = size_lake.SIZES) -> Iterator[
         yield Figure(
             f"{at}: look one up by ID, warm: p50", "< 20 ms", shown(lookup), "", f"{ratio:.2f}×", lookup < 0.02
         )
+        traced = median(found["traces"])
+        ratio = traced / median(first["traces"])
+        yield Figure(
+            f"{at}: `trace` of one by ID, warm: p50",
+            "< 50 ms; ≤ 1.5× that at 1 million",
+            shown(traced),
+            "",
+            f"{ratio:.2f}×",
+            traced < 0.05 and ratio <= 1.5,
+        )
+        cold = median(found["cold"])
+        yield Figure(f"{at}: `headwater trace` as a command", "< 700 ms", shown(cold), passed=cold < 0.7)
+        yield Figure(f"{at}: one by ID from `prediction_lineage`, warm", "", shown(median(found["asked"])))
+        impact = median(found["impacts"])
+        yield Figure(f"{at}: `impact` of a dataset, with counts", "< 2 s", shown(impact), passed=impact < 2)
         yield Figure(f"{at}: by the caller's own ID", "", shown(median(found["external"])))
         sliced = median(found["sliced"])
         yield Figure(f"{at}: one day's live accuracy by slice (a million)", "< 1 s", shown(sliced), passed=sliced < 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -51,7 +52,14 @@ def reading(registry: Registry, rows: int) -> dict[str, Any]:
         " WHERE predicted_at >= ? AND predicted_at < ? GROUP BY 1"
     )
     by_day = "SELECT version, mode, accuracy FROM live_metrics WHERE day = ?"
+    traces = [timed(lambda each=each: registry.trace(f"prediction:{each[0]}")) for each in chosen][3:]  # type: ignore[misc]
+    trained = registry.dataset_versions("data-000")[-1].reference
+    by_sql = "SELECT name, version, run_id, code_commit, datasets FROM prediction_lineage WHERE prediction_id = ?"
     return {
+        "traces": traces,
+        "impacts": [timed(lambda: registry.impact(f"dataset:{trained}")) for _ in range(5)],
+        "asked": [timed(lambda each=each: registry.sql(by_sql, [each[0]])) for each in chosen[:8]][3:],  # type: ignore[misc]
+        "cold": [timed(lambda each=each: _command(registry.url, each[0])) for each in chosen[:5]],  # type: ignore[misc]
         "lookups": lookups,
         "external": external,
         "sliced": [timed(lambda: registry.sql(sliced)) for _ in range(5)],
@@ -59,6 +67,12 @@ def reading(registry: Registry, rows: int) -> dict[str, Any]:
         "day": [timed(lambda: registry.sql(by_day, [since.date()])) for _ in range(3)],
         "count": [timed(lambda: registry.sql("SELECT count(*) FROM predictions")) for _ in range(3)],
     }
+
+
+def _command(lake: str, prediction_id: str) -> None:
+    """Ask for a prediction's lineage in a process of its own."""
+    command = [sys.executable, "-m", "headwater", "--lake", lake, "trace", f"prediction:{prediction_id}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def writing(registry: Registry) -> dict[str, Any]:
