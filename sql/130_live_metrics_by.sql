@@ -5,7 +5,7 @@
 -- predictions (how many), labelled (how many have an outcome), accuracy (of those), mean_score, mean_latency_ms,
 -- p95_latency_ms, deployment_id, version_id.
 -- Example: SELECT slice, accuracy FROM live_metrics_by('origin', since := '2026-11-01', until := '2026-11-02')
-CREATE OR REPLACE MACRO live_metrics_by(slice, since := '-infinity', until := 'infinity') AS TABLE
+CREATE OR REPLACE MACRO live_metrics_by(slice, since := '1970-01-01', until := '9999-12-31') AS TABLE
 WITH named AS (
     SELECT subject AS model_id, arg_min(value, event_id) AS name FROM standing_events WHERE kind = 'name' GROUP BY subject
 ), deployed AS (
@@ -23,7 +23,13 @@ WITH named AS (
         any_value(json_extract_string(p.input, '$."' || nullif(slice, '') || '"')) AS value,
         -- Of columns of both tables, or it would be found for all outcomes before they are joined.
         arg_max(o.label, {'observed_at': o.observed_at, 'tx': o.tx, 'predicted_at': p.predicted_at}) AS label
-    FROM lake.predictions p LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id
+    FROM lake.predictions p
+    LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id
+        -- An ID begins with its time: milliseconds in twelve hexadecimal digits, a hyphen after the eighth.
+        AND o.prediction_id >= regexp_replace(
+            printf('%012x', epoch_ms(CAST(since AS TIMESTAMPTZ))), '(.{8})(.{4})', '\1-\2')
+        AND o.prediction_id < regexp_replace(
+            printf('%012x', epoch_ms(CAST(until AS TIMESTAMPTZ)) + 1), '(.{8})(.{4})', '\1-\2')
     WHERE p.predicted_at >= CAST(since AS TIMESTAMPTZ) AND p.predicted_at < CAST(until AS TIMESTAMPTZ)
     GROUP BY ALL
 ), counted AS (

@@ -190,6 +190,7 @@ def _predictions(registry: Registry, versions: list[str], rows: int) -> list[flo
         for deployment, table in tables:
             registry.log_predictions(table, deployment)
         rates.append(count / (time.perf_counter() - began))
+        # Where small files have just been put together, what they hold is told of again, as happens.
         for path in set(_files(registry)) - known:
             made = pq.read_table(path, columns=["prediction_id", "output"])
             random = np.random.default_rng(day)
