@@ -36,7 +36,7 @@ WITH named AS (
     SELECT day, deployment_id, version_id, value, count(*) AS predictions, count(label) AS labelled,
         avg(CASE WHEN output = label THEN 1.0 WHEN label IS NULL THEN NULL
             WHEN TRY_CAST(output AS DOUBLE) = TRY_CAST(label AS DOUBLE) THEN 1.0 ELSE 0.0 END) AS accuracy,
-        avg(score) AS mean_score, avg(latency_ms) AS mean_latency_ms,
+        avg(score) FILTER (WHERE NOT isnan(score)) AS mean_score, avg(latency_ms) AS mean_latency_ms,
         approx_quantile(latency_ms, 0.95) AS p95_latency_ms
     FROM judged GROUP BY ALL
 )

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from tests.command_line import CommandLine
 
 from headwater.cli.rows import documents
-from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
+from headwater.errors import AlreadyExistsError, IntegrityError, InvalidInputError, LakeError
 from headwater.query import views
 from headwater.registry import Registry
 from headwater.schema import TABLES
@@ -186,3 +186,19 @@ def test_the_command_exports(filled: Registry, registry_url: str, monkeypatch: p
     assert Path("out/headwater.sql").exists()
     assert "duckdb -init headwater.sql" in cli.out("export", "older", "--ref", "main~3")
     assert cli.error("export", "out", status=1)[0] == "AlreadyExistsError"
+
+
+@pytest.mark.parametrize("name", ["my export", "é", "p%20c"])
+def test_a_folder_may_have_any_name(
+    filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    filled.export(Path("..") / name)
+    assert len(DeltaTable((tmp_path / name / "tables" / "models").as_uri()).to_pyarrow_table()) > 0
+
+
+def test_an_export_does_not_go_into_the_lake(filled: Registry, is_remote: bool) -> None:
+    if not is_remote:
+        with pytest.raises(InvalidInputError, match="lies in the lake itself"):
+            filled.export(Path(filled.url) / "out")

@@ -435,3 +435,18 @@ def test_commands(
     assert "m/1, live in production" in text
     assert cli.out("show", f"prediction:{found['prediction_id']}") == text
     assert cli.error("predictions", "show", by, status=1)[0] == "NotFoundError"
+
+
+def test_outcomes_that_came_before_their_prediction_are_taken_in_when_the_file_comes_again(
+    registry: Registry, deployment: Deployment
+) -> None:
+    registry.log_predictions(pa.table({"id": ["a"], "output": ["1"]}), deployment)
+    outcomes = pa.table({"external_id": ["a", "b"], "label": ["1", "0"]})
+    assert registry.log_outcomes(outcomes, deployment).unknown == 1
+    assert not registry.log_outcomes(outcomes, deployment).created
+    registry.log_predictions(pa.table({"id": ["b"], "output": ["1"]}), deployment)
+    again = registry.log_outcomes(outcomes, deployment)
+    assert (again.created, again.unknown) == (True, 0)
+    assert not registry.log_outcomes(outcomes, deployment).created
+    found = registry.sql("SELECT external_id, label, correct FROM predictions ORDER BY external_id").fetchall()
+    assert found == [("a", "1", True), ("b", "0", False)]

@@ -684,3 +684,17 @@ def test_adding_the_same_data_again_in_a_run_that_used_it_derives_nothing(
         again = run.add_dataset("flights", tmp_path / "flights.parquet")
     assert not again.created
     assert not [each for each in edges(registry) if each[1] == "derived"]
+
+
+def test_what_a_registry_makes_while_a_run_is_active_belongs_to_the_run(registry: Registry, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_text(f"a\n{number}\n")
+    registry.add_dataset("raw", tmp_path / "0.csv")
+    with registry.start_run("train", params={"depth": 6}) as run:
+        run.use("raw")
+        clean = registry.add_dataset("clean", tmp_path / "1.csv")
+        version = registry.register("m", tmp_path / "0.csv", params={"rows": 1})
+    assert clean.derived_from == ("raw@1.0.0",)
+    assert version.run_id == run.run_id
+    assert version.params == {"depth": "6", "rows": "1"}
+    assert registry.register("m", tmp_path / "0.csv").run_id is None

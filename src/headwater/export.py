@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from headwater import tables_plain
+from headwater.artifacts import check_destination
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
 from headwater.lake.base import CHUNK
@@ -59,7 +60,8 @@ def export(context: Context, folder: str | os.PathLike[str]) -> Export:
         IntegrityError: The bytes of an object are not what they were, or its path is none.
         LakeError: The disk does not take it.
     """
-    target = Path(folder).absolute()
+    target = Path(os.path.abspath(folder))
+    check_destination(context.lake, target)
     if os.path.lexists(target) and (not target.is_dir() or target.is_symlink() or any(target.iterdir())):
         raise AlreadyExistsError(f"{os.fspath(folder)} holds something", hint="name a new or empty folder")
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -179,7 +179,8 @@ class Tracing:
                 return _downstream(fold, [k for k in keys if kind_of(k) != "dataset" or holdings.rows.get(k)])
 
             walk = _Walk(root, "down")
-            walk.go(step, later)
+            # A later version without such rows is not downstream of them; one that can't be asked is said to be so.
+            walk.go(step, [link for link in later if holdings.rows.get(link[2], 1)])
             for key in asked:
                 if holdings.rows.get(key) and key not in walk.order:
                     walk.go(step, [(root, "derived", key)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
@@ -166,7 +167,7 @@ class Predictions:
             pieces.write(put, file)
 
         def work(tx: Transaction) -> LoggedBatch | None:
-            before = batch_of(tx.fold, deployment_id, file.digest)
+            before = batch_of(tx.fold, deployment_id, _digest(file, pieces))
             if before is not None:
                 return before
             if made_by is not None:
@@ -175,7 +176,7 @@ class Predictions:
             note_batch(
                 tx,
                 deployment_id,
-                file.digest,
+                _digest(file, pieces),
                 pieces.added,
                 source=file.name,
                 version_id=made_by.version_id if made_by is not None else None,
@@ -193,7 +194,7 @@ class Predictions:
         assert landing.commit is not None
         first, last = pieces.span
         return LoggedBatch(
-            digest=file.digest,
+            digest=_digest(file, pieces),
             rows=pieces.added,
             created=True,
             commit=landing.commit,
@@ -203,6 +204,16 @@ class Predictions:
             first_at=from_micros(first),
             last_at=from_micros(last),
         )
+
+
+def _digest(file: RowFile, pieces: Rows) -> str:
+    """Return what a file is known by once it was taken in.
+
+    While rows of it are left out, because their predictions have not come yet, it is not done: it may come again.
+    """
+    if not isinstance(pieces, OutcomeRows) or not pieces.unknown:
+        return file.digest
+    return sha256(f"{file.digest} {pieces.added}".encode()).hexdigest()
 
 
 def note_batch(

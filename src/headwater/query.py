@@ -8,6 +8,7 @@ import queue
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -92,6 +93,8 @@ class Queries:
                 with ExitStack() as held:
                     more = [held.enter_context(self._folds.at(commit)) for commit in sorted(others)]
                     session = self._session = Session(self._lake, fold, more)
+                    # DuckDB's threads must be gone before the interpreter is: it would abort.
+                    weakref.finalize(session, _close_at_exit, session._connection, os.getpid())
         return session, rewrite(query, found, lambda call: session.place(commits[call.ref], call.table))
 
     def close(self) -> None:
@@ -99,6 +102,11 @@ class Queries:
         if self._session is not None and self._session.is_ours():
             self._session.close()
         self._session = None
+
+
+def _close_at_exit(connection: Any, pid: int) -> None:
+    if os.getpid() == pid:  # a parent's connection is not a child's to close
+        connection.close()
 
 
 def _check_table(name: str) -> None:

@@ -79,6 +79,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     """Return a column's values in Python; times as Arrow's `to_pylist` has them, several times faster."""
     import pyarrow as pa
 
+    if pa.types.is_map(column.type):
+        return [None if each is None else dict(each) for each in column.to_pylist()]
     if column.type != pa.timestamp("us", tz="UTC"):
         return list(column.to_pylist())
     micros = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64()).to_pylist()

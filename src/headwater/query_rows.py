@@ -60,9 +60,15 @@ def parse_condition(text: str) -> Condition:
         try:
             # On a line of its own, so that a comment at its end does not hide the parenthesis.
             row = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{text}\n)"]).fetchone()
+            # Without these two, parentheses that close and open what is not theirs are found.
+            bare = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT\n{text}\n"]).fetchone()
         except (duckdb.Error, ValueError) as error:
             raise InvalidInputError(f"not a condition on rows: {_reason(error)}", hint=_HINT) from error
     tree = json.loads(row[0]) if row else {}
+    for each in (row, bare):
+        tree = json.loads(each[0]) if each else {}
+        if tree.get("error"):
+            break
     if tree.get("error"):
         raise InvalidInputError(f"not a condition on rows: {_line(str(tree.get('error_message')))}", hint=_HINT)
     statements = tree.get("statements", [])

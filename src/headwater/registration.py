@@ -177,7 +177,7 @@ class Registration:
             environment=made.environment or capture.keep_environment(tx, self._context),
             base_version_id=base_id,
             description=values.description,
-            params=values.params,
+            params=made.params | values.params,
             tags=values.tags,
             missing=made.missing if state is None else [*source.missing(state), *made.unrunnable],
         )
@@ -208,6 +208,7 @@ class _Made:
     code: dict[str, Any] | None = None
     environment: dict[str, Any] | None = None
     signature: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     """What it can't be reproduced without."""
     unrunnable: list[str] = field(default_factory=lambda: [source.NO_RUN])
@@ -218,12 +219,16 @@ class _Made:
         if run_id is None:
             return cls(missing=[*source.missing(None), source.NO_RUN])
         row = json.loads(fold.one("SELECT row FROM runs WHERE run_id = ?", run_id)[0])
-        schema = fold.standing(run_id, "param", INPUT_SCHEMA)
+        later = fold.rows(
+            "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'param' ORDER BY event_id", run_id
+        )
+        params: dict[str, str] = row["params"] | dict(later)
         return cls(
             inputs_of(fold, run_id),
             row["code"],
             row["environment"],
-            schema[0][1] if schema else row["params"].get(INPUT_SCHEMA),
+            params.pop(INPUT_SCHEMA, None),
+            params,
             row["missing"] if row["missing"] is not None else list(source.missing(None)),
             [source.NO_COMMAND] if not row["command"] else [],
         )

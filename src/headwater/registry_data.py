@@ -44,8 +44,9 @@ class Data(Services):
         Returns:
             The version; its `created` is False where nothing was new.
         """
+        made_in = run if run is not None else self._active_run()
         return self._datasets.add(
-            name, path, key=key, bump=bump, derived_from=derived_from, description=description, run=run, owner=self
+            name, path, key=key, bump=bump, derived_from=derived_from, description=description, run=made_in, owner=self
         )
 
     def import_dvc(

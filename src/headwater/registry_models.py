@@ -76,7 +76,7 @@ class Models(Services):
             description=description,
             code=code,
             base=base,
-            run=run,
+            run=run if run is not None else self._active_run(),
         )
         return self._versions.registered(name, version_id, self)
 

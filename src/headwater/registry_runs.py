@@ -170,6 +170,13 @@ class RunsPart(Models, Data):
         self._note_input(version)
         return rows
 
+    def _active_run(self) -> str | None:
+        run = self.current_run()
+        if run is None or run.ended or not run.is_on(self._context):
+            return None
+        run.flush(wait=True)  # what it used and measured goes with what it makes
+        return run.run_id
+
     def _note_input(self, version: DatasetVersion) -> None:
         run = self.current_run()
         if run is not None and run.knows(self._context.lake):

@@ -111,6 +111,10 @@ class Services:
 
         return Predictions(self._context)
 
+    def _active_run(self) -> str | None:
+        """Return the ID of the run that what is made here belongs to; None where there is none."""
+        return None
+
     @property
     def url(self) -> str:
         """Where the lake is."""

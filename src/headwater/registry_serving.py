@@ -220,6 +220,10 @@ class Serving(Services):
         columns = {what: name for what, name in named.items() if name is not None}
         return self._predictions.log_outcomes(source, deployment, columns=columns, timezone=timezone)
 
+    def predictions_of(self, deployment_id: str) -> int:
+        """Return how many predictions of a deployment have landed."""
+        return self._deployments.predictions_of(deployment_id)
+
     def prediction(self, prediction_id: str) -> Prediction:
         """Return one prediction with the outcome that stands.
 

@@ -127,6 +127,10 @@ class Run:
             # What went wrong in the run is what people have to see.
             warnings.warn(f"run {self.run_id}: {trouble.message}", RuntimeWarning, stacklevel=2)
 
+    def is_on(self, context: Context) -> bool:
+        """Return whether the run is of a branch of a lake."""
+        return self.knows(context.lake) and context.commit is None and self._context.branch == context.branch
+
     def knows(self, lake: object) -> bool:
         """Return whether the run is of a lake."""
         return self._context.lake is lake or self._context.lake.url == getattr(lake, "url", None)

@@ -126,6 +126,12 @@ class Deployments:
         return self.get(deployment_id)
 
     # -- reading ------------------------------------------------------------------------------------------------
+    def predictions_of(self, deployment_id: str) -> int:
+        """Return how many predictions of a deployment have landed; no prediction is read for that."""
+        with self._context.reading() as fold:
+            (count,) = fold.one("SELECT sum(rows) FROM batches WHERE deployment_id = ?", deployment_id)
+        return int(count or 0)
+
     def get(self, deployment: str) -> Deployment:
         """Return one deployment.
 

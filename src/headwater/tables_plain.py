@@ -20,8 +20,13 @@ def write_table(folder: Path, rows: pa.Table, *, name: str, description: str) ->
         name: What the table is called.
         description: What it is.
     """
-    from deltalake import DeltaTable, write_deltalake
+    import shutil
+    import tempfile
 
-    write_deltalake(str(folder), rows, name=name, description=description)
-    files = DeltaTable(str(folder)).file_uris()
-    return [Path(each).relative_to(folder).as_posix() for each in files]
+    from deltalake import write_deltalake
+
+    # Made elsewhere: a path with a `%` is decoded as if it were a URL.
+    with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
+        write_deltalake(f"{scratch}/table", rows, name=name, description=description)
+        shutil.move(f"{scratch}/table", folder)
+    return sorted(each.name for each in folder.glob("*.parquet"))

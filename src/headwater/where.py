@@ -27,6 +27,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_PLAIN = re.compile(r"'(?:[^']|'')*'")
 _MAPS = frozenset({"metrics", "params", "tags"})
 _STATEMENTS = frozenset(
     "select insert update delete drop create alter attach detach copy export import install load call pragma set"  # noqa: SIM905
@@ -78,6 +79,10 @@ def _tokens(condition: str) -> list[tuple[str, str]]:
     at = 0
     while at < len(condition):
         token = _TOKEN.match(condition, at)
+        if token is None and (plain := _PLAIN.match(condition, at)):
+            found.append(("string", plain[0]))
+            at = plain.end()
+            continue
         if token is None:
             raise _refused(condition, f"{shown(condition[at])} has no place in a condition")
         kind = token.lastgroup or ""
@@ -85,7 +90,7 @@ def _tokens(condition: str) -> list[tuple[str, str]]:
             raise _refused(condition, "a comment has no place in it")
         if kind == "string" and "\\" in token[0] and token[0][0] not in "eE":
             # a backslash means itself in a plain string, so it may be the string's last character
-            plain = re.compile(r"'(?:[^']|'')*'").match(condition, at)
+            plain = _PLAIN.match(condition, at)
             if plain is None:
                 raise _refused(condition, "a string is not closed")
             found.append((kind, plain[0]))

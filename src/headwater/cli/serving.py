@@ -111,11 +111,14 @@ def deployments(session: Session, name: str | None, environment: str | None, end
 
 def show_deployment(session: Session, registry: Registry, reference: str) -> None:
     """Print all about a deployment."""
+    from headwater.model import as_json
+
     found = registry.deployment(reference)
-    session.emit(found, lambda: _lines(found))
+    made = registry.predictions_of(found.deployment_id)
+    session.emit({**as_json(found), "predictions": made}, lambda: _lines(found, made))
 
 
-def _lines(found: Deployment) -> Iterator[str]:
+def _lines(found: Deployment, predictions: int) -> Iterator[str]:
     yield f"{strong(found.reference)} in {strong(found.environment)}"
     ended = f"{moment(found.ended_at)} UTC by {found.ended_by}" if found.ended_at is not None else ""
     yield from fields(
@@ -124,6 +127,7 @@ def _lines(found: Deployment) -> Iterator[str]:
             ("traffic", f"{found.traffic:g} %" if found.traffic is not None else "none: it serves no more"),
             ("deployed", f"{moment(found.recorded_at)} UTC by {found.actor}"),
             ("reason", found.reason),
+            ("predictions", f"{predictions:,}"),
             ("ended", ended),
             ("commit", found.commit),
             ("version", found.version_id),

@@ -139,6 +139,7 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
                 ("sha256", version.digest),
                 ("formats", ", ".join(version.flavors)),
                 ("trained on", ", ".join(trained_on)),
+                ("run", version.run_id),
                 ("code", _code(version.code)),
                 ("python", _environment(version.environment)),
                 ("reproducible", verdict(version.missing)),
