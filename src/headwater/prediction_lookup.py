@@ -58,7 +58,7 @@ def _rows_of(lake: Lake, fold: Fold, table: str, prediction_id: str) -> Iterator
                     ids = file.read_row_group(group, columns=["prediction_id"], use_threads=False)
                     hits = pc.indices_nonzero(pc.equal(ids.column(0), wanted))
                     if len(hits):
-                        found = file.read_row_group(group, columns=there, use_threads=False).take(hits)
+                        found = file.read_row_group(group, columns=there).take(hits)
                         for row in rows(found):
                             yield {**dict.fromkeys(names), **row}
         except (pa.ArrowException, OSError) as error:
