@@ -5,7 +5,7 @@
 -- predictions (how many), labelled (how many have an outcome), accuracy (of those), mean_score, mean_latency_ms,
 -- p95_latency_ms, deployment_id, version_id.
 -- Example: SELECT slice, accuracy FROM live_metrics_by('origin', since := '2026-11-01', until := '2026-11-02')
-CREATE OR REPLACE MACRO live_metrics_by(slice, since := '1970-01-01', until := '9999-12-31') AS TABLE
+CREATE OR REPLACE MACRO live_metrics_by(slice, since := NULL, until := NULL) AS TABLE
 WITH named AS (
     SELECT subject AS model_id, arg_min(value, event_id) AS name FROM standing_events WHERE kind = 'name' GROUP BY subject
 ), deployed AS (
@@ -26,11 +26,12 @@ WITH named AS (
     FROM lake.predictions p
     LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id
         -- An ID begins with its time: milliseconds in twelve hexadecimal digits, a hyphen after the eighth.
-        AND o.prediction_id >= regexp_replace(
-            printf('%012x', epoch_ms(CAST(since AS TIMESTAMPTZ))), '(.{8})(.{4})', '\1-\2')
-        AND o.prediction_id < regexp_replace(
-            printf('%012x', epoch_ms(CAST(until AS TIMESTAMPTZ)) + 1), '(.{8})(.{4})', '\1-\2')
-    WHERE p.predicted_at >= CAST(since AS TIMESTAMPTZ) AND p.predicted_at < CAST(until AS TIMESTAMPTZ)
+        AND (since IS NULL OR o.prediction_id >= regexp_replace(
+            printf('%012x', epoch_ms(CAST(since AS TIMESTAMPTZ))), '(.{8})(.{4})', '\1-\2'))
+        AND (until IS NULL OR o.prediction_id < regexp_replace(
+            printf('%012x', epoch_ms(CAST(until AS TIMESTAMPTZ)) + 1), '(.{8})(.{4})', '\1-\2'))
+    WHERE (since IS NULL OR p.predicted_at >= CAST(since AS TIMESTAMPTZ))
+        AND (until IS NULL OR p.predicted_at < CAST(until AS TIMESTAMPTZ))
     GROUP BY ALL
 ), counted AS (
     SELECT day, deployment_id, version_id, value, count(*) AS predictions, count(label) AS labelled,

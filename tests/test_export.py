@@ -195,7 +195,9 @@ def test_a_folder_may_have_any_name(
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     filled.export(Path("..") / name)
-    assert len(DeltaTable((tmp_path / name / "tables" / "models").as_uri()).to_pyarrow_table()) > 0
+    assert (tmp_path / name / "headwater.sql").exists()
+    assert list((tmp_path / name / "tables" / "commits").glob("*.parquet"))
+    assert (tmp_path / name / "tables" / "commits" / "_delta_log").is_dir()
 
 
 def test_an_export_does_not_go_into_the_lake(filled: Registry, is_remote: bool) -> None:
