@@ -42,58 +42,8 @@ def find_prediction(lake: Lake, fold: Fold, prediction_id: str) -> dict[str, Any
         fold: The folded state of the commit that is read.
         prediction_id: The whole ID.
 
-<<<<<<< HEAD
     Raises:
         IntegrityError: A file that may hold it is missing or can't be read.
-=======
-def _rows_of(lake: Lake, fold: Fold, table: str, prediction_id: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a prediction; of each file that can hold one, only row groups that can are read."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    wanted = pa.scalar(prediction_id, pa.string())
-    held = [
-        file
-        for file in fold.table(table).files.values()
-        if file.may_hold("prediction_id", prediction_id, prediction_id)
-    ]
-    names = arrow_schema(table).names
-    for path in _localize(lake, fold, table, held):
-        try:
-            with pq.ParquetFile(path, memory_map=True) as file:
-                there = [name for name in names if name in file.schema_arrow.names]
-                for group in _groups(file, prediction_id):
-                    ids = file.read_row_group(group, columns=["prediction_id"], use_threads=False)
-                    hits = pc.indices_nonzero(pc.equal(ids.column(0), wanted))
-                    if len(hits):
-                        found = file.read_row_group(group, columns=there).take(hits)
-                        for row in rows(found):
-                            yield {**dict.fromkeys(names), **row}
-        except (pa.ArrowException, OSError) as error:
-            raise IntegrityError(
-                f"a file of table {table!r} is not what was written: {path.name}", hint="restore it from a copy"
-            ) from error
-
-
-def _groups(file: pq.ParquetFile, prediction_id: str) -> Iterator[int]:
-    metadata = file.metadata
-    column = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == "prediction_id")
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(column).statistics
-        if statistics is None or not statistics.has_min_max or statistics.min <= prediction_id <= statistics.max:
-            yield group
-
-
-def _localize(lake: Lake, fold: Fold, table: str, files: Iterable[DataFile]) -> list[Path]:
-    return list(lake.localize(fold.commit, [folder(table) + file.path for file in files]).values())
-
-
-def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str] | pa.Array) -> pa.Array:
-    """Return the ID of the newest prediction of a deployment by each external ID; null where there is none.
-
-    Files of other deployments are not read; of the others only what their statistics and Bloom filters don't exclude.
->>>>>>> part-b
     """
     return next(iter(look_up(lake, fold, "predictions", prediction_id).rows), None)
 
