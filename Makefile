@@ -14,7 +14,7 @@ BENCH_ARGS ?=
 RUN := $(VENV)/bin/python
 SOURCES := src tests tools $(wildcard examples notebooks)
 # Names of further targets that `make lint` makes: checks of README, notebooks, generated documents.
-EXTRA_CHECKS :=
+EXTRA_CHECKS := check-notebooks
 
 # $(call environment,extras): the environment with these extras, in the versions of constraints.txt; quick when it is there.
 define environment
@@ -23,7 +23,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format bench lakefs lakefs-up lakefs-down lock clean env-demo env-test env-check env-bare $(EXTRA_CHECKS)
+.PHONY: help demo test check lint format bench lakefs lakefs-up lakefs-down notebooks lock clean env-demo env-test env-check env-bare $(EXTRA_CHECKS)
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,12 @@ lint: env-check ## formatting, types, layers, spelling
 format: env-check ## put the source into its form
 	$(RUN) -m ruff check --fix $(SOURCES)
 	$(RUN) -m ruff format $(SOURCES)
+
+notebooks: env-check ## execute the notebooks on a lake that the demo makes, and write their .ipynb
+	$(RUN) tools/notebooks.py
+
+check-notebooks: env-check
+	$(RUN) tools/notebooks.py --check
 
 bench: env-test ## measure, beside MLflow in an environment of its own (see tests/bench/README.md); BENCH_ARGS=...
 	@$(RUN) tests/lakefs/server.py build

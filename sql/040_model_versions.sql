@@ -1,6 +1,7 @@
 -- model_versions: the versions that are not deleted, each with its current stage, aliases, tags and description.
 -- Columns: name, version, version_id, model_id, commit, stage, aliases, digest, size, description, params, tags, run_id,
--- path, files, external_url, flavors, signature, code, environment, base_version_id, recorded_at, actor.
+-- path, files, external_url, flavors, signature, code, environment, base_version_id,
+-- reproducible, missing, recorded_at, actor.
 -- Example: SELECT version, stage, aliases, params FROM model_versions WHERE name = 'flight-delay' ORDER BY version
 CREATE OR REPLACE VIEW model_versions AS
 WITH pointed AS (
@@ -19,7 +20,7 @@ SELECT m.name, v.version, v.version_id, v.model_id, c.commit, coalesce(l.stage, 
     CASE WHEN l.tags IS NULL THEN v.tags ELSE
         map_from_entries(list_filter(map_entries(map_concat(v.tags, l.tags)), lambda e: e.value IS NOT NULL)) END AS tags,
     v.run_id, v.path, v.files, v.external_url, v.flavors, v.signature, v.code, v.environment, v.base_version_id,
-    v.recorded_at, v.actor
+    coalesce(len(v.missing) = 0, false) AS reproducible, v.missing, v.recorded_at, v.actor
 FROM lake.model_versions v
 JOIN model_names m USING (model_id)
 LEFT JOIN pointed p USING (version_id)

@@ -1,4 +1,5 @@
--- metrics: the newest value of every metric over all rows together, of every version that is not deleted.
+-- metrics: the newest value of every metric over all rows together, of every version that is not deleted, and of every
+-- run. A version that a run made has the values that the run had then; name and version are null in the run's own rows.
 -- Columns: name (of the model), version, version_id, run_id, key, value, step, dataset_id, source, recorded_at, actor.
 -- Example: SELECT version, value FROM metrics WHERE name = 'flight-delay' AND key = 'auc' ORDER BY version
 CREATE OR REPLACE VIEW metrics AS
@@ -7,4 +8,8 @@ FROM lake.metrics x
 JOIN model_versions v USING (version_id)
 WHERE x.slice = ''
 QUALIFY row_number() OVER (
-    PARTITION BY x.version_id, x.key, x.dataset_id ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1;
+    PARTITION BY x.version_id, x.key, x.dataset_id ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1
+UNION ALL
+SELECT NULL, NULL, NULL, r.run_id, r.key, r.value, r.step, r.dataset_id, r.source, r.recorded_at, r.actor
+FROM run_metrics r
+WHERE r.slice = '';

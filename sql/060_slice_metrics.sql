@@ -1,7 +1,8 @@
--- slice_metrics: the newest value of every metric on every slice, of every version that is not deleted.
+-- slice_metrics: the newest value of every metric on every slice, of every version that is not deleted, and of every
+-- run. A version that a run made has the values that the run had then; name and version are null in the run's own rows.
 -- Columns: name (of the model), version, version_id, run_id, key, slice (`column=value,...`), value, step, dataset_id,
 -- source, recorded_at, actor.
--- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc'
+-- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc' ORDER BY ALL
 CREATE OR REPLACE VIEW slice_metrics AS
 SELECT v.name, v.version, x.version_id, x.run_id, x.key, x.slice, x.value, x.step, x.dataset_id, x.source,
     x.recorded_at, x.actor
@@ -10,4 +11,8 @@ JOIN model_versions v USING (version_id)
 WHERE x.slice <> ''
 QUALIFY row_number() OVER (
     PARTITION BY x.version_id, x.key, x.slice, x.dataset_id
-    ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1;
+    ORDER BY x.step DESC NULLS LAST, x.tx DESC, x.ordinal DESC) = 1
+UNION ALL
+SELECT NULL, NULL, NULL, r.run_id, r.key, r.slice, r.value, r.step, r.dataset_id, r.source, r.recorded_at, r.actor
+FROM run_metrics r
+WHERE r.slice <> '';

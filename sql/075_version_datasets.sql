@@ -1,6 +1,6 @@
 -- version_datasets: which dataset versions each model version was trained on.
 -- Columns: name (of the model), version, version_id, dataset, semver, dataset_id, dataset_commit.
--- Example: SELECT version, dataset, semver, dataset_commit FROM version_datasets WHERE name = 'flight-delay'
+-- Example: SELECT version, dataset, semver FROM version_datasets WHERE name = 'flight-delay' ORDER BY version
 CREATE OR REPLACE VIEW version_datasets AS
 SELECT v.name, v.version, v.version_id, d.name AS dataset, d.semver, d.dataset_id, d.commit AS dataset_commit
 FROM lake.lineage l

@@ -1,15 +1,15 @@
--- alias_at(model, alias, time): what MODEL@ALIAS was at BRANCH@{time}: as the branch had it, whatever any clock said.
+-- alias_at(model, alias, moment): what MODEL@ALIAS was at BRANCH@{moment}: as the branch had it, whatever any clock said.
 -- Names, deletions and aliases are those of that moment.
 -- Columns: model, alias, version, version_id, landed_at (since when), actor, reason. No row where it pointed nowhere.
--- Example: SELECT version FROM alias_at('flight-delay', 'champion', TIMESTAMPTZ '2026-11-01 00:00:00Z')
-CREATE OR REPLACE MACRO alias_at(model, alias, time) AS TABLE
+-- Example: SELECT version FROM alias_at('flight-delay', 'champion', TIMESTAMPTZ '2026-10-05 00:00:00Z')
+CREATE OR REPLACE MACRO alias_at(model, alias, moment) AS TABLE
 WITH seen AS (
     SELECT e.event_id, e.subject, e.kind, e.key, e.value, e.prev, e.actor, e.reason, c.landed_at
     FROM lake.events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind IN ('alias', 'name', 'tombstone') AND c.position <= (
         SELECT max(p.position) FROM lake.commits p
-        WHERE p.commit = p.landed AND p.recorded_at <= CAST(time AS TIMESTAMPTZ))
+        WHERE p.commit = p.landed AND p.recorded_at <= CAST(moment AS TIMESTAMPTZ))
 ), stood AS (
     SELECT * FROM seen WHERE event_id NOT IN (SELECT unnest(prev) FROM seen)
 ), named AS (

@@ -40,6 +40,7 @@ def lake_factory(
     # the server first: it is built in the person's own cache
     url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else ""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     made: list[Lake] = []
     if request.param == "lakefs":
 
@@ -81,7 +82,8 @@ def registry_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
     url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "lake")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("HEADWATER_LAKE", "HEADWATER_BRANCH", "HEADWATER_ACTOR"):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("HEADWATER_LAKE", "HEADWATER_BRANCH", "HEADWATER_ACTOR", "HEADWATER_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     work = tmp_path / "work"
     work.mkdir()

@@ -367,7 +367,7 @@ def test_sql_prints_tables_json_and_csv(cli: CommandLine, model: Path) -> None:
     assert cli.json("sql", query) == [row]
     assert json.loads(cli.out("sql", query, "--format", "json")) == [row]
     raw = cli("sql", query, "--format", "csv").stdout_bytes.decode()
-    assert raw.startswith("name,version,params,description,nothing\r\n")
+    assert raw.startswith("name,version,params,description,nothing\n")
     assert list(csv.reader(io.StringIO(raw, newline="")))[1] == ["m", "1", '{"depth": "6"}', 'a "b",\nc', ""]
     table = cli.out("sql", query)
     assert table.splitlines()[0].split() == ["name", "version", "params", "description", "nothing"]
@@ -426,7 +426,7 @@ def test_sql_output_replaces_the_file_as_a_whole(cli: CommandLine, model: Path) 
     assert cli.error("sql", "SELECT broken", "--output", "rows.csv", status=2)[0] == "InvalidInputError"
     assert Path("rows.csv").read_text() == "before"
     assert cli.out("sql", "SELECT 1 AS a", "--format", "csv", "--output", "rows.csv") == "1 row in rows.csv\n"
-    assert Path("rows.csv").read_bytes() == b"a\r\n1\r\n"
+    assert Path("rows.csv").read_bytes() == b"a\n1\n"
     assert cli.json("sql", "SELECT 1 AS a", "--output", "rows.json") == {
         "output": "rows.json",
         "rows": 1,

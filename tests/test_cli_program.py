@@ -92,8 +92,9 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
         if "--ref" in names:
             reading.add(" ".join(words))
     assert reading == {
-        "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "verify", "alias list", "data list",
-        "data versions", "data show", "data pull", "data diff",
+        "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "reproduce", "verify", "alias list",
+        "data list", "data versions", "data show", "data pull", "data diff", "trace", "impact",
+        "run show", "run pull", "runs", "compare", "export", "deployments", "predictions show",
     }  # fmt: skip
 
 
@@ -292,8 +293,8 @@ def test_colour_and_cutting_are_for_terminals(folder: Path, monkeypatch: pytest.
     assert "\x1b" not in _on_a_terminal(folder, "versions", "flight-delay")
 
 
-def test_a_query_is_asked_for_where_nobody_gives_one(folder: Path) -> None:
-    assert "a query is missing" in _on_a_terminal(folder, "sql")
+def test_a_shell_without_a_terminal_to_show_it_on_is_not_opened(folder: Path) -> None:
+    assert "a query is missing" in _on_a_terminal(folder, "sql", "--output", "rows.csv")
 
 
 # -- completion -------------------------------------------------------------------------------------------------------
@@ -329,7 +330,7 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("headwater re", ["register", "resolve", "rename"]),
+        ("headwater re", ["register", "resolve", "reproduce", "rename"]),
         ("headwater alias ", ["set", "delete", "list"]),
         ("headwater resolve fl", ["flight-delay", "flight-delay@champion"]),
         ("headwater resolve flight-delay@", ["champion"]),
@@ -343,7 +344,7 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
         ("headwater models --branch ", ["main"]),
         ("headwater log --ref m", ["main"]),
         ("headwater --branch=", ["main"]),
-        ("headwater sql --format ", ["table", "json", "csv"]),
+        ("headwater sql --format ", ["table", "json", "csv", "parquet", "arrow"]),
         ("headwater resolve nothing", []),
         ("headwater --lake /nowhere resolve fl", []),
     ],

@@ -580,9 +580,10 @@ def test_ctrl_c_is_heard_while_rows_are_compared(bench: Workbench, tmp_path: Pat
     opened = open_path(bench, tmp_path / "t.parquet")
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        bench.measure(opened, ["s", "x"])
-    assert time.monotonic() - start < 60  # heard at all: the whole would go on, a loaded machine may be slow
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        # It may come between two measurements as well; one that is not heard would let them go on.
+        while time.monotonic() - start < 60:
+            bench.measure(opened, ["s", "x"])
 
 
 _VALUES = st.tuples(

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return str(found)
 
 
-def demo(url: str) -> str:
-    command = [sys.executable, str(DEMO), "--lake", url, "--rows", ROWS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def demo(url: str, picture: Path) -> str:
+    command = [sys.executable, str(DEMO), "--lake", url, "--rows", ROWS, "--picture", str(picture)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
 
 
 def steps(output: str) -> list[str]:
-    return re.findall(r"^(\d)\. ", output, re.MULTILINE)
+    return re.findall(r"^(\d+)\. ", output, re.MULTILINE)
 
 
 def commands(output: str) -> list[list[str]]:
@@ -49,15 +50,14 @@ def champions(reg: Registry) -> list[Any]:
     return [version for (version,) in moves]
 
 
-def test_the_demo_does_what_it_says_and_again(url: str) -> None:
-    first = demo(url)
-    assert steps(first) == list("1234567")
-    assert "flights@1.0.0: " in first
-    assert "flights@1.1.0: " in first
+def test_the_demo_does_what_it_says_and_again(url: str, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    first = demo(url, picture)
+    assert steps(first) == [str(number) for number in range(1, 11)]
+    assert ET.parse(picture).getroot().tag.endswith("svg")
     with headwater.open(url) as reg:
         assert [version.version for version in reg.versions("flight-delay")] == [2, 1]
         assert champions(reg) == [1, 2]
-        assert reg.verify() == 4  # two versions, two datasets
         new, old = reg.versions("flight-delay")
         assert new.aliases == ("champion",)
         assert new.metrics["auc"] > old.metrics["auc"] > 0.6
@@ -65,29 +65,56 @@ def test_the_demo_does_what_it_says_and_again(url: str) -> None:
         slices = {(metric.key, metric.slice) for metric in reg.metrics(new.reference) if metric.slice}
         assert slices == {(key, f"origin={origin}") for key in new.metrics for origin in ("EWR", "JFK", "LGA")}
         assert new.tags == {"team": "operations", "framework": "scikit-learn"}
+        numbers = [dataset.semver for dataset in reg.dataset_versions("flights")]
+        assert numbers == ["2.0.0", "1.1.1", "1.1.0", "1.0.0"]
+        assert reg.verify() == 7  # two versions, five dataset versions
+
+        # what serves, and what served: one live after the canary, which the last deployment replaced
+        assert [(each.mode, each.version, each.live) for each in reg.deployments()] == [
+            ("live", 2, True),
+            ("canary", 2, False),
+            ("live", 1, False),
+        ]
+        logged, labelled = reg.sql("SELECT count(*), count(label) FROM predictions").fetchall()[0]
+        assert logged == labelled > 4000
+        assert reg.sql("SELECT count(DISTINCT prediction_id) FROM lake.predictions").fetchall() == [(logged,)]
+
+        # a prediction leads to the data and the code, the corrected rows to both versions and all predictions
+        (trace,) = (command for command in commands(first) if "trace" in command)
+        lineage = reg.trace(trace[-1])
+        assert {"model:flight-delay/1", "dataset:flights@1.0.0"} <= {node.urn for node in lineage.nodes}
+        assert "code" in {node.kind for node in lineage.nodes}
+        touched = reg.impact("dataset:flights@1.0.0", rows="origin = 'JFK' AND month = 2")
+        assert touched.totals["versions"] == 2
+        assert touched.totals["predictions"] == logged
+        measured_on = reg.impact("dataset:september@1.0.0")
+        assert not {node.urn for node in measured_on.nodes} & {"model:flight-delay/1", "model:flight-delay/2"}
+
         then = reg.at(old.commit)
         assert [version.version for version in then.versions("flight-delay")] == [1]
-        assert [dataset.reference for dataset in then.datasets()] == ["flights@1.0.0"]
-        assert then.verify() == 2
+        assert [dataset.reference for dataset in then.datasets()] == ["flights@1.0.0", "september@1.0.0"]
 
-    again = demo(url)
+    again = demo(url, picture)
     assert steps(again) == steps(first)
     assert "flights@1.0.0 holds these" in again
-    assert "Nothing is new: flights@1.1.0" in again
     with headwater.open(url) as reg:
         assert [version.version for version in reg.versions("flight-delay")] == [4, 3, 2, 1]
         assert champions(reg) == [1, 2, 3, 4]
-        assert [dataset.semver for dataset in reg.dataset_versions("flights")] == ["1.1.0", "1.0.0"]
+        assert [dataset.semver for dataset in reg.dataset_versions("flights")] == numbers
         trained = reg.sql("SELECT version, semver FROM version_datasets ORDER BY version").fetchall()
         assert trained == [(1, "1.0.0"), (2, "1.1.0"), (3, "1.0.0"), (4, "1.1.0")]
-        assert reg.verify() == 6
+        assert reg.sql("SELECT count(*) FROM lake.predictions").fetchall() == [(2 * logged,)]
 
     proposed = commands(again)
-    assert len(proposed) == 3
+    assert len(proposed) == 4
     for command in proposed:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        if "reproduce" in command:
+            command[-1] = str(tmp_path / "made again")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) > 3
+        if "reproduce" in command:
+            assert "metrics the same" in done.stdout
 
 
 def test_without_a_server_it_says_so_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_reference_of_tables_is_up_to_date() -> None:
+@pytest.mark.parametrize("tool", ["tables_reference.py", "sql_reference.py"])
+def test_a_reference_is_up_to_date(tool: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "tools/tables_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, f"tools/{tool}", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
 

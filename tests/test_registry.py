@@ -191,7 +191,7 @@ def test_tags_and_descriptions_change_and_the_past_stays(registry: Registry, mod
     now = registry.get("m/1")
     assert (now.tags, now.description) == ({"a": "3", "c": "4"}, "new")
     assert registry.sql("SELECT tags, description FROM model_versions").dicts() == [
-        {"tags": [("a", "3"), ("c", "4")], "description": "new"}
+        {"tags": {"a": "3", "c": "4"}, "description": "new"}
     ]
     assert registry.model("m").tags == {"owner": "me"}
     assert registry.at(version.commit).get("m/1").tags == {"a": "1", "b": "2"}

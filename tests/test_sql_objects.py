@@ -11,12 +11,14 @@ that it leaves out, lists and maps that may not be null are empty, and all other
 (`2026-11-01T09:00:00Z`), maps are JSON objects, NaN and infinities the strings `NaN`, `Infinity`, `-Infinity`: as
 `headwater sql --format json` prints them, so its output can be pasted. In CSV, an empty field is null; `expected.csv`
 is compared as text. All files of `sql/` are loaded, so a view is tested together with those that it reads.
+`tests/sql/_reference/` is the registry on which docs/sql.md shows the examples: every example must find a row there.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import duckdb
 import pytest
 
 from headwater.cli.rows import csv_lines, documents
-from headwater.query import COMMITS, SQL_TYPES, QueryResult, views
+from headwater.query import COMMITS, SQL_TYPES, views
 from headwater.schema import TABLES
 
 FOLDER = Path(__file__).parent / "sql"
@@ -79,13 +81,13 @@ def quote(path: Path) -> str:
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_view_gives_the_rows_that_are_expected(query: Path) -> None:
     with lake_of(query.parent) as connection:
-        found = QueryResult(connection.sql(query.read_text(encoding="utf-8")).to_arrow_table())
+        found = connection.sql(query.read_text(encoding="utf-8")).to_arrow_table()
     expected = query.parent / query.name.replace("query", "expected", 1).replace(".sql", ".jsonl")
     if expected.exists():
         assert [json.dumps(row) for row in documents(found)] == [json.dumps(row) for row in read_jsonl(expected)]
     else:
         text = expected.with_suffix(".csv").read_text(encoding="utf-8")
-        assert "".join(csv_lines(found)).splitlines() == text.splitlines()
+        assert "".join(csv_lines(found.schema.names, [found])).splitlines() == text.splitlines()
 
 
 def test_every_sql_file_has_a_folder_of_rows_and_every_folder_a_file() -> None:
@@ -98,6 +100,22 @@ def test_every_sql_file_has_a_folder_of_rows_and_every_folder_a_file() -> None:
         and (path.stem not in [*TABLES, "commits"] or path.suffix not in (".jsonl", ".csv"))
     ]
     assert not stray
+
+
+@pytest.mark.parametrize(("name", "text"), views(), ids=OBJECTS)
+def test_the_head_of_a_file_names_every_column(name: str, text: str) -> None:
+    comment = " ".join(line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--"))
+    named = comment.partition(" Columns: ")[2].partition(" Example: ")[0]
+    example = comment.partition(" Example: ")[2]
+    made = name.removesuffix(".sql").partition("_")[2]
+    call = re.search(rf"{made}\((?:[^()]|\([^()]*\))*\)", example)
+    with lake_of(FOLDER / "_reference") as connection:
+        scalar = "CREATE OR REPLACE MACRO" in text and "AS TABLE" not in text
+        source = f"{'SELECT' if scalar else 'FROM'} {call[0] if call else made}"
+        columns = [row[0].partition("(")[0] for row in connection.execute(f"DESCRIBE {source}").fetchall()]
+    for table in re.findall(r"those of lake\.(\w+)", named):
+        named += " " + " ".join(TABLES[table].names)
+    assert set(columns) <= set(re.findall(r"\w+", named)), named
 
 
 def test_every_folder_has_rows_that_its_view_must_tell_apart() -> None:

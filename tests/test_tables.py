@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+import headwater
 from headwater import tables
 from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, entry, log_path, replay
-from headwater.errors import IntegrityError, RaceLostError
+from headwater.errors import IntegrityError, LakeError, RaceLostError
 from headwater.ids import new_id, now_micros
 from headwater.lake.base import Lake
 from headwater.schema import TABLES, arrow_schema
@@ -221,3 +223,133 @@ def test_a_column_that_an_older_headwater_did_not_write_is_null(tmp_path: Path) 
     lake.commit("main", "an older writer", {})
     assert [row["dataset_id"] for row in ours(lake, lake.head("main"), "metrics")] == [None]
     lake.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("value", [0.5, -2.0, 7.25]),
+        ("value", [0.5, float("nan"), 7.25]),
+        ("value", [float("-inf"), 0.5]),
+        ("value", [1, 2.5]),
+        ("step", [None, 3, -1]),
+        ("step", [None, None]),
+        ("key", ["b", "a\u00e9", "\U0001f600", "\uffff"]),
+        ("key", ["x" * 65, "a"]),
+        ("recorded_at", [1_700_000_000_000_001, 1_699_999_999_999_999]),
+        ("recorded_at", [-1, 5]),
+    ],
+)
+def test_statistics_of_few_rows_are_those_of_many(column: str, values: list[Any]) -> None:
+    data = [metric(number, **{column: value}) for number, value in enumerate(values)]
+    arrow = tables._to_arrow("metrics", data)
+    assert tables._statistics(arrow, data) == tables._statistics(arrow)
+    many = data * 40
+    assert len(many) > tables._FEW
+    assert tables._statistics(tables._to_arrow("metrics", many), many)["minValues"].get(column) == (
+        tables._statistics(arrow, data)["minValues"].get(column)
+    )
+
+
+def test_scratch_folders_lie_in_the_lake_s_cache_and_are_swept_when_they_are_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headwater.lake.local import LocalLake
+
+    monkeypatch.setattr(tables, "_created", {})
+    lake = LocalLake.create(tmp_path / "lake")
+    seen: list[Path] = []
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **named: seen.append(Path(named["dir"])) or made(**named))
+    append(lake, "metrics", [metric(0)])
+    for number in range(CHECKPOINT_EVERY):
+        append(lake, "metrics", [metric(number)])
+    assert len(seen) == 2, "once to make the table, once for a checkpoint"
+    assert set(seen) == {lake.cache / "scratch"}
+    assert list((lake.cache / "scratch").iterdir()) == []
+
+    old, young, other = (lake.cache / "scratch" / name for name in ("delta-old", "delta-young", "other"))
+    for folder in (old, young, other):
+        folder.mkdir()
+    (old / "_delta_log").mkdir()
+    day = 24 * 3600
+    assert tables.sweep(lake.cache, old.stat().st_mtime + day - 10) == 0
+    os.utime(old, (0, 0))
+    assert tables.sweep(lake.cache, young.stat().st_mtime + 10) == 1
+    assert (old.exists(), young.exists(), other.exists()) == (False, True, True)
+    assert tables.sweep(tmp_path / "nowhere", 1e12) == 0
+    lake.close()
+
+
+def test_a_writer_sweeps_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    with headwater.create(str(tmp_path / "lake")) as registry:
+        cache = registry._context.lake.cache
+    left = cache / "scratch" / "delta-left"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    (tmp_path / "model").write_text("1")
+    with headwater.open(str(tmp_path / "lake")) as registry:
+        registry.register("m", tmp_path / "model")
+    assert not left.exists()
+
+
+def test_a_full_or_closed_cache_is_an_error_of_the_lake(tmp_path: Path) -> None:
+    (tmp_path / "scratch").write_text("in the way")
+    with pytest.raises(LakeError, match="scratch"), tables._scratch(tmp_path):
+        pass
+
+
+def test_the_tier_of_a_file_is_in_its_name() -> None:
+    tiers = {"a/0-x.parquet": 0, "a/3-x.parquet": 3, "x.parquet": 9, "0-a/x.parquet": 9, "part-00000.parquet": 9, "": 9}
+    assert {path: DataFile(path, 1, 1).tier for path in tiers} == tiers
+
+
+def test_large_files_are_left_alone_and_small_ones_beside_them_still_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.tables._FULL", 6_000)
+    monkeypatch.setattr("headwater.tables._COMPACT_UP_TO", 40_000)
+    from headwater.lake.local import LocalLake
+
+    lake = LocalLake.create(tmp_path / "lake")
+    known = None
+    for number in range(tables.FAN_IN + 4):
+        rows = 60 if number < 4 else 1
+        known = append(lake, "events", [event(number * 100 + each) for each in range(rows)], known).files
+    assert known is not None
+    large = [file for file in known.files.values() if file.size >= 6_000]
+    assert len(large) >= 4
+    assert len(known.files) < tables.FAN_IN
+    assert len(ours(lake, lake.head("main"), "events")) == 4 * 60 + tables.FAN_IN
+    lake.close()
+
+
+def test_data_files_that_are_in_the_lake_already_are_named_by_the_log(lake: Lake) -> None:
+    schema = tables.arrow_schema("outcomes")
+    columns = {
+        "prediction_id": pa.array([f"019a0000-0000-7000-8000-{number:012}" for number in range(2000)]),
+        "label": pa.array(["x"] * 2000),
+        "observed_at": pa.array([1_760_000_000_000_000] * 2000, pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+    }
+    rows = tables.bulk_rows("outcomes", columns, "tx", 1_760_000_000_000_000, "me")
+    bodies = [tables.encode("outcomes", rows.slice(0, 1500)), tables.encode("outcomes", rows.slice(1500))]
+    lake.create_branch("_hw_x", lake.head("main"), hidden=True)
+    for body in bodies:
+        lake.put("_hw_x", f"tables/outcomes/{body.path}", body.body)
+    made = tables.Append(lake, lake.head("main"), "outcomes", TableFiles(), [], now_micros(), bodies)
+    lake.put_many("_hw_x", made.puts)
+    lake.commit("_hw_x", "x", {})
+    lake.merge("_hw_x", "main", "x", {})
+    uri, options = lake.delta(lake.head("main"), "tables/outcomes")
+    found = DeltaTable(uri, storage_options=options).to_pyarrow_table()
+    assert len(found) == 2000
+    assert found.column("prediction_id").null_count == 0
+    assert found.schema.names == schema.names
+    first, second = sorted(made.files.files.values(), key=lambda file: -file.rows)
+    assert (first.rows, second.rows) == (1500, 500)
+    assert not second.may_hold(
+        "prediction_id", "019a0000-0000-7000-8000-000000000007", "019a0000-0000-7000-8000-000000000007"
+    )
+    assert first.may_hold(
+        "prediction_id", "019a0000-0000-7000-8000-000000000007", "019a0000-0000-7000-8000-000000000007"
+    )

@@ -6,6 +6,7 @@ python tools/tables_reference.py --check    fails if it is not up to date
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -67,9 +68,14 @@ def text() -> str:
             example = rest.partition(" Example: ")[2]
             lines += [f"## {name}", "", f"{purpose[:1].upper()}{purpose[1:]} (`sql/{file}`)", ""]
             lines += ["```sql", example, "```", ""]
-            source = name if "(" not in name else "alias_at('m', 'a', now())"
-            rows = registry.sql(f"DESCRIBE FROM {source}").fetchall()
-            lines += [*_table([(f"`{row[0]}`", row[1].lower()) for row in rows], "column", "type"), ""]
+            call = re.search(rf"{re.escape(name.partition('(')[0])}\([^()]*\)", example)
+            source = call[0] if call and "(" in name else name
+            scalar = "MACRO" in sql and "AS TABLE" not in sql
+            rows = registry.sql(f"DESCRIBE {'SELECT' if scalar else 'FROM'} {source}").fetchall()
+            lines += [
+                *_table([(f"`{row[0].partition('(')[0]}`", row[1].lower()) for row in rows], "column", "type"),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

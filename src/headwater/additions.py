@@ -22,7 +22,7 @@ from headwater.ids import new_id
 from headwater.model import ArtifactFile, DatasetDiff
 from headwater.names import check_name, check_text, parse_dataset, quote, shown
 from headwater.state import Fold
-from headwater.stored import Stored, newest, parts, row_of
+from headwater.stored import Stored, inputs_of, newest, parts, row_of
 
 if TYPE_CHECKING:
     from headwater.transaction import Transaction
@@ -61,6 +61,7 @@ class Request:
         key: Columns that identify a row; those of the version before where there are none.
         bump: The least part of the version that is raised.
         sources: Dataset versions that it was made from.
+        run: The run that made it, from what that used.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Request:
     bump: str | None
     sources: tuple[str, ...]
     description: str | None
+    run: str | None = None
 
     @classmethod
     def checked(
@@ -78,6 +80,7 @@ class Request:
         bump: str | None,
         sources: Iterable[str],
         description: str | None,
+        run: str | None = None,
     ) -> Request:
         """Return a request.
 
@@ -92,7 +95,7 @@ class Request:
         if description is not None:
             check_text(description, "description")
         columns = (key,) if isinstance(key, str) else tuple(key)
-        return cls(name, columns, bump, (sources,) if isinstance(sources, str) else tuple(sources), description)
+        return cls(name, columns, bump, (sources,) if isinstance(sources, str) else tuple(sources), description, run)
 
 
 class Additions:
@@ -196,6 +199,8 @@ class Additions:
             )
             for source in _source_ids(tx.fold, request):
                 tx.append("lineage", source=f"dataset:{source}", relation="derived", target=f"dataset:{dataset_id}")
+            if request.run is not None:
+                tx.append("lineage", source=f"run:{request.run}", relation="produced", target=f"dataset:{dataset_id}")
             tx.subject = f"{quote(request.name)}@{semver}"
             tx.message = f"data add {tx.subject}" + (f": {sentence(change)}" if change else "")
             return semver, True
@@ -245,7 +250,8 @@ def _text(value: object) -> str | None:
 
 # -- descriptions and derivations -------------------------------------------------------------------------------------
 def _source_ids(fold: Fold, request: Request) -> list[str]:
-    return list(dict.fromkeys(str(row_of(fold, each)[0]) for each in request.sources))
+    used = [] if request.run is None else inputs_of(fold, request.run)
+    return list(dict.fromkeys([*(str(row_of(fold, each)[0]) for each in request.sources), *used]))
 
 
 def _is_news(fold: Fold, stored: Stored, request: Request) -> bool:
@@ -267,6 +273,8 @@ def _new_edges(fold: Fold, stored: Stored, request: Request) -> list[tuple[str, 
     for reference in request.sources:
         source = f"dataset:{row_of(fold, reference)[0]}"
         if fold.one(_IS_UPSTREAM, target, source):
+            if request.run is not None:
+                continue  # a run made again what it had read, or what was made of that
             what = "itself" if source == target else f"{reference}, which was made from it"
             raise InvalidInputError(
                 f"{stored.version.reference} can't be made from {what}", hint="name what it was made from"

@@ -29,6 +29,7 @@ __all__ = [
     "fold_path",
     "kept_name",
     "local_file",
+    "remove",
     "scan",
     "write",
 ]
@@ -305,7 +306,7 @@ def write(wanted: Wanted, dest: str | os.PathLike[str], *, force: bool, known: K
             else:
                 _move(beside, place, {file.path for file in wanted.files}, force=force, known=known)
     finally:
-        _remove(beside)
+        remove(beside)
     return place
 
 
@@ -354,7 +355,8 @@ def _move(beside: Path, place: Path, names: set[str], *, force: bool, known: Kno
         (beside / name).replace(target)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
+    """Delete a folder and all in it, as far as that goes."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -12,9 +12,12 @@ from pathlib import Path
 from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from headwater.lake.objects import disk_errors
 
-__all__ = ["FOLDER", "Settings", "find", "load", "write"]
+__all__ = ["FOLDER", "REPRODUCE", "Settings", "find", "load", "write"]
 
 FOLDER = ".headwater"
+REPRODUCE = "HEADWATER_REPRODUCE"
+"""Names the scratch lake of a reproduction, which then stands for whatever lake, branch or ref is asked for."""
+
 _FILE = "config.toml"
 _KEYS = frozenset({"lake", "branch", "actor"})
 
@@ -48,7 +51,8 @@ def load(
     """Return the settings that hold here.
 
     Args:
-        lake: URL given by the caller, before `$HEADWATER_LAKE` and the file.
+        lake: URL given by the caller, before `$HEADWATER_LAKE` and the file. While a reproduction runs the recorded
+            command, `$HEADWATER_REPRODUCE` goes before all of them.
         branch: Branch given by the caller, before `$HEADWATER_BRANCH` and the file.
         actor: Who acts, before `$HEADWATER_ACTOR`, the file, and the operating system's user.
         environ: The environment.
@@ -58,6 +62,9 @@ def load(
         NotFoundError: Nothing names a lake.
         InvalidInputError: The file is not what `headwater init` writes, or the actor is not printable.
     """
+    if scratch := environ.get(REPRODUCE):
+        # Code that is run again must not write to the lake that it is run from, however it names it.
+        return Settings(scratch, None, environ.get("HEADWATER_ACTOR") or _user())
     path = find(Path.cwd() if start is None else start)
     kept = _read(path) if path is not None else {}
     url = _first(lake, environ.get("HEADWATER_LAKE"), _located(kept.get("lake"), path))

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headwater.calm import calm
 from headwater.canonical import common_type, hashes, identifier, printable, row_text, summaries
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
@@ -124,6 +125,13 @@ class Workbench:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     @property
+    def folder(self) -> Path:
+        """The scratch folder, in which everything that an opened table is read from has a name."""
+        if self._scratch is None:
+            raise RuntimeError("the workbench is used outside of its `with`")
+        return self._scratch
+
+    @property
     def _duckdb(self) -> DuckDBPyConnection:
         if self._connection is None:
             import duckdb
@@ -142,13 +150,11 @@ class Workbench:
             )
             # Statistics are of no use here, and make a statement over 5,000 columns four times as slow.
             self._connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-            self._connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+            calm(self._connection)
         return self._connection
 
     def _place(self, name: str) -> Path:
-        if self._scratch is None:
-            raise RuntimeError("the workbench is used outside of its `with`")
-        place = self._scratch / name
+        place = self.folder / name
         place.mkdir(exist_ok=True)
         return place
 

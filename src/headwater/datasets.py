@@ -12,6 +12,7 @@ from typing import Any
 
 from headwater import artifacts, dvc, pinned
 from headwater.additions import Additions, Incoming, Request
+from headwater.artifacts import Wanted
 from headwater.comparison import changes_of_files, difference, kept_difference
 from headwater.content import Changes, Workbench
 from headwater.context import Context
@@ -34,6 +35,7 @@ class Datasets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._additions = Additions(context)
+        self._checked: set[tuple[str, int, str]] = set()
 
     # -- reading ------------------------------------------------------------------------------------------------
     def get(self, reference: str, owner: Any = None) -> DatasetVersion:
@@ -85,6 +87,7 @@ class Datasets:
         bump: str | None = None,
         derived_from: Iterable[str] = (),
         description: str | None = None,
+        run: str | None = None,
         owner: Any = None,
     ) -> DatasetVersion:
         """Add a version of a dataset, or return the newest, with `created` False, where nothing is new.
@@ -102,6 +105,7 @@ class Datasets:
             bump: `major`, `minor` or `patch`: at least this, where there is a difference.
             derived_from: Dataset versions that it was made from.
             description: What it is.
+            run: The ID of the run that made it, from what that used.
             owner: The registry that the returned version belongs to.
 
         Raises:
@@ -109,7 +113,7 @@ class Datasets:
                 version would derive from itself.
             NotFoundError: There is nothing at the path, or no such dataset to derive from.
         """
-        request = Request.checked(name, key=key, bump=bump, sources=derived_from, description=description)
+        request = Request.checked(name, key=key, bump=bump, sources=derived_from, description=description, run=run)
         self._additions.check(request)
         if pinned.is_in_lake(path):
             found = pinned.find(self._context.lake, str(path))
@@ -202,3 +206,23 @@ class Datasets:
         digests = {artifacts.digest_of(stored.files, single=single) for single in (len(stored.files) == 1, False)}
         if stored.version.digest not in digests:
             raise IntegrityError(f"{stored.version.reference}: its digest is not that of its files")
+
+    def local_files(self, reference: str) -> tuple[DatasetVersion, dict[str, Path]]:
+        """Return a version, and local files of it by the name that each has in its folder; never to be written to.
+
+        Raises:
+            IntegrityError: One is missing, or is not what was added.
+        """
+        lake = self._context.lake
+        with self._context.reading() as fold:
+            stored = Stored.of(fold, row_of(fold, reference))
+        version = stored.version
+        stored.wanted(lake)  # names and sizes first
+        found = lake.localize(stored.commit, [version.path + file.path for file in stored.files])
+        local = {file.path: found[version.path + file.path].absolute() for file in stored.files}
+        for file in stored.files:
+            seen = (str(local[file.path]), local[file.path].stat().st_mtime_ns, file.sha256)
+            if seen not in self._checked:
+                artifacts.copy(Wanted(version.reference, [file], lambda name: local[name].open("rb")), file, None)
+                self._checked.add(seen)
+        return version, local

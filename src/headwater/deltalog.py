@@ -19,7 +19,6 @@ CHECKPOINT_EVERY = 50
 """Log entries between two checkpoints."""
 
 _ENTRY = re.compile(r"(\d{20})\.json$")
-_TIER = re.compile(r"(?:^|/)(\d)-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +29,23 @@ class DataFile:
     size: int
     rows: int
     ranges: Mapping[str, Sequence[Any]] | None = None
-    """Least and greatest value of some columns, as the log has them (times in ISO 8601, to the millisecond)."""
+    """Least and greatest value of some columns, as the log has them (times in ISO 8601, to the millisecond).
+
+    Empty for a column that is null in every row.
+    """
 
     def may_hold(self, column: str, low: Any, high: Any) -> bool:
         """Return whether rows may be in it whose value of a column lies between two values, both included."""
         known = (self.ranges or {}).get(column)
-        return known is None or (bool(known[0] <= high) and bool(low <= known[1]))
+        if known is None:
+            return True
+        return len(known) == 2 and bool(known[0] <= high) and bool(low <= known[1])
 
     @property
     def tier(self) -> int:
         """Its compaction tier, which its name begins with; a stranger's file has none and is left alone."""
-        found = _TIER.search(self.path)
-        return int(found[1]) if found else 9
+        name = self.path.rpartition("/")[2]
+        return int(name[0]) if name[1:2] == "-" and "0" <= name[0] <= "9" else 9
 
 
 @dataclass(slots=True)
@@ -112,8 +116,10 @@ def data_file(add: Mapping[str, Any], prune: Iterable[str]) -> DataFile:
     """Return the file of an `add` action, with the ranges of the columns in `prune` that its statistics have."""
     stats = json.loads(add["stats"]) if add.get("stats") else {}
     least, greatest = stats.get("minValues") or {}, stats.get("maxValues") or {}
-    ranges = {name: [least[name], greatest[name]] for name in prune if name in least and name in greatest}
-    return DataFile(add["path"], add["size"], stats.get("numRecords", -1), ranges or None)
+    rows, nulls = stats.get("numRecords", -1), stats.get("nullCount") or {}
+    ranges: dict[str, Sequence[Any]] = {name: [] for name in prune if rows > 0 and nulls.get(name) == rows}
+    ranges |= {name: [least[name], greatest[name]] for name in prune if name in least and name in greatest}
+    return DataFile(add["path"], add["size"], rows, ranges or None)
 
 
 def replay(table: TableFiles, version: int, body: bytes, where: str, prune: Iterable[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from headwater.context import Context
@@ -140,7 +141,7 @@ class Labels:
         """Hide a version, or a model with all its versions; history keeps them and their numbers stay taken.
 
         Raises:
-            ConflictError: An alias points there.
+            ConflictError: An alias points there, or it serves somewhere.
         """
         ref = parse_model(reference)
         _check_reason(reason)
@@ -160,6 +161,12 @@ class Labels:
                     f"{ref} can't be deleted while alias {alias!r} points at it",
                     hint=f"move it first, or `headwater alias delete {quote(ref.name)} {alias}`",
                 )
+            for environment, value in tx.fold.rows(_SERVING, model_id):
+                if any(each["version_id"] in subjects for each in json.loads(value or "[]")):
+                    raise ConflictError(
+                        f"{ref} can't be deleted while it serves {environment}",
+                        hint=f"end that first: `headwater deployments {quote(ref.name)}` lists what serves",
+                    )
             for subject in subjects:
                 tx.event(subject, "tombstone", HIDDEN, reason=reason)
             tx.fence(model_id)
@@ -197,6 +204,9 @@ class Labels:
 
 
 _POINTING = "SELECT key FROM events WHERE standing AND subject = ? AND kind = 'alias' AND value IS NOT NULL"
+
+
+_SERVING = "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'traffic'"
 
 
 def _because(reason: str | None) -> str:

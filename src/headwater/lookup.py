@@ -169,6 +169,8 @@ def build_version(row: Any, name: str, owner: Any, data: Any = None) -> ModelVer
     """
     version_id, model_id, version, tx, text, commit = row
     data = json.loads(text) if data is None else data
+    kept = data.get("missing")
+    missing = tuple(kept) if kept is not None else ("it was registered before this was looked at",)
     return ModelVersion(
         name=name,
         version=version,
@@ -193,6 +195,8 @@ def build_version(row: Any, name: str, owner: Any, data: Any = None) -> ModelVer
         base_version_id=data["base_version_id"],
         path=data["path"],
         deleted=False,
+        reproducible=missing == (),
+        missing=missing,
         _owner=owner,
     )
 

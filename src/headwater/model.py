@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import duckdb  # noqa: TID251 - a name for mypy
+    import polars as pl
+    import pyarrow as pa
 
 __all__ = [
     "Alias",
@@ -18,6 +23,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelVersion",
+    "RunInfo",
     "as_json",
 ]
 
@@ -30,6 +36,13 @@ class _Owner(Protocol):
     def files(self, reference: str) -> list[ArtifactFile]: ...
     def metrics(self, reference: str) -> list[Metric]: ...
     def pull_dataset(self, reference: str, dest: str | Path, *, force: bool = False) -> Path: ...
+    def dataset_path(self, reference: str) -> Path: ...
+    def read_dataset(self, reference: str, kind: str) -> Any: ...
+    def run_metrics(self, reference: str) -> list[Metric]: ...
+    def run_inputs(self, reference: str) -> list[str]: ...
+    def run_files(self, reference: str) -> list[ArtifactFile]: ...
+    def pull_run(self, reference: str, dest: str | Path, *, force: bool = False) -> Path: ...
+    def curve(self, reference: str, key: str, *, slice: Mapping[str, object] | None = None) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,10 @@ class ModelVersion:
     base_version_id: str | None
     path: str | None
     deleted: bool = False
+    reproducible: bool = False
+    """Whether all was recorded that `reproduce` needs."""
+    missing: tuple[str, ...] = ()
+    """What it can't be reproduced without, a sentence each."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -145,6 +162,24 @@ class Metric:
     source: str
 
 
+class DataPath(str):
+    """Where a dataset version lies in the lake; called, it returns where its files are on this machine.
+
+    `path` is a column of the table `datasets`, and `path()` one of the readers: this is both.
+    """
+
+    _version: DatasetVersion | None = None
+
+    def __call__(self) -> Path:
+        """Return a local folder with the data's files, or its one file: read-only, digests checked, kept in the cache.
+
+        An active run records the dataset as an input, as it does for the other readers.
+        """
+        if self._version is None:
+            raise RuntimeError("this path is not of a DatasetVersion")
+        return self._version._registry.dataset_path(self._version.reference)
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
     """A version of a dataset, as of the commit that it was read at."""
@@ -161,7 +196,8 @@ class DatasetVersion:
     key: tuple[str, ...]
     recorded_at: datetime
     actor: str
-    path: str
+    path: DataPath
+    """Folder in the lake; called, as `path()`, it returns a local one with the files."""
     description: str | None
     base_dataset_id: str | None
     added: int | None
@@ -184,6 +220,11 @@ class DatasetVersion:
     """False where adding it found that nothing was new."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        path = DataPath(self.path)
+        path._version = self
+        object.__setattr__(self, "path", path)
+
     @property
     def reference(self) -> str:
         """How it is named on any branch, such as `flights@1.1.0`."""
@@ -192,10 +233,36 @@ class DatasetVersion:
         return f"{quote(self.name)}@{self.semver}"
 
     def pull(self, dest: str | Path, *, force: bool = False) -> Path:
-        """Write the data's files into a folder, every digest checked."""
+        """Write the data's files into a folder, every digest checked. An active run records the dataset as an input."""
+        return self._registry.pull_dataset(self.reference, dest, force=force)
+
+    def arrow(self) -> pa.Table:
+        """Return all rows as an Arrow table.
+
+        Raises:
+            InvalidInputError: It is a folder of anything.
+            IntegrityError: The lake's files are not those that were added.
+        """
+        return self._registry.read_dataset(self.reference, "arrow")
+
+    def polars(self) -> pl.DataFrame:
+        """Return all rows as a polars data frame. Raises as `arrow` does."""
+        frame: pl.DataFrame = self._registry.read_dataset(self.reference, "polars")
+        return frame
+
+    def duckdb(self) -> duckdb.DuckDBPyRelation:
+        """Return the rows as a DuckDB relation on a connection of its own, read as they are asked for.
+
+        Raises as `arrow` does.
+        """
+        relation: duckdb.DuckDBPyRelation = self._registry.read_dataset(self.reference, "duckdb")
+        return relation
+
+    @property
+    def _registry(self) -> _Owner:
         if self._owner is None:
             raise RuntimeError("this DatasetVersion was not made by a registry")
-        return self._owner.pull_dataset(self.reference, dest, force=force)
+        return self._owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +301,66 @@ class LogEntry:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run, as of the commit that it was read at."""
+
+    run_id: str
+    name: str | None
+    experiment: str
+    status: str
+    """`running`, `finished`, `failed` or `killed`."""
+    started_at: datetime
+    ended_at: datetime | None
+    exit_status: int | None
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    """The newest value of every metric over all rows, read from the lake when it is first looked at."""
+    tags: Mapping[str, str]
+    description: str | None
+    commit: str
+    """The commit that its beginning was written in."""
+    actor: str
+    parent_run_id: str | None
+    command: tuple[str, ...] | None
+    folder: str | None
+    code: Mapping[str, Any] | None
+    environment: Mapping[str, Any] | None
+    host: str | None
+    seeds: Mapping[str, str]
+    missing: tuple[str, ...] | None = None
+    """What it can't be reproduced without."""
+    _owner: _Owner | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def reference(self) -> str:
+        """How it is named, `run:ID`."""
+        return f"run:{self.run_id}"
+
+    @property
+    def inputs(self) -> list[str]:
+        """The dataset versions that it used, as references such as `flights@1.1.0`."""
+        return self._registry.run_inputs(self.reference)
+
+    def curve(self, key: str, *, slice: Mapping[str, object] | None = None) -> pa.Table:
+        """Return every point of a metric, as Arrow columns `step` and `value`, by step. See `Registry.curve`."""
+        return self._registry.curve(self.reference, key, slice=slice)
+
+    def artifacts(self) -> list[ArtifactFile]:
+        """Return the files that were logged with `Run.log_artifact`."""
+        return self._registry.run_files(self.reference)
+
+    def pull(self, dest: str | Path, *, force: bool = False) -> Path:
+        """Write the run's artifacts into a folder, every digest checked."""
+        return self._registry.pull_run(self.reference, dest, force=force)
+
+    @property
+    def _registry(self) -> _Owner:
+        if self._owner is None:
+            raise RuntimeError("this RunInfo was not made by a registry")
+        return self._owner
+
+
 def as_json(value: Any) -> Any:
     """Return anything of this module as what `json.dumps` takes; times in ISO 8601, UTC, with a Z.
 
@@ -243,6 +370,8 @@ def as_json(value: Any) -> Any:
         return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     if hasattr(value, "__dataclass_fields__"):
         return {f.name: as_json(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): as_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headwater.errors import InvalidInputError
@@ -11,6 +12,8 @@ from headwater.errors import InvalidInputError
 __all__ = [
     "DatasetRef",
     "ModelRef",
+    "as_number",
+    "as_texts",
     "canonical_slice",
     "check_alias",
     "check_branch",
@@ -26,6 +29,7 @@ __all__ = [
     "parse_version",
     "quote",
     "shown",
+    "shown_path",
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -71,9 +75,15 @@ def quote(name: str) -> str:
     return name if _NAME.fullmatch(name) else f'"{name}"'
 
 
-def shown(text: str) -> str:
-    """Return any text, safe for a terminal and not too long, in quotes."""
-    return repr(text if len(text) <= 80 else text[:77] + "...").encode("ascii", "backslashreplace").decode()
+def shown(text: str, longest: int = 80) -> str:
+    """Return any text, safe for a terminal and not too long (in characters), in quotes."""
+    cut = text if len(text) <= longest else text[: longest - 3] + "..."
+    return repr(cut).encode("ascii", "backslashreplace").decode()
+
+
+def shown_path(path: str) -> str:
+    """Return a path as `shown` does, whole unless it is longer than any that is used."""
+    return shown(path, 1024)
 
 
 def check_name(name: str, what: str) -> str:
@@ -284,3 +294,26 @@ def parse_pair(text: str, what: str) -> tuple[str, str]:
     if not equals:
         raise InvalidInputError(f"not a {what}: {shown(text)}", hint="write KEY=VALUE")
     return check_key(key, what), check_text(value, what)
+
+
+def as_number(key: str, value: object) -> float:
+    """Return the value of a metric; NaN and infinities are allowed.
+
+    Raises:
+        InvalidInputError: It is not a number.
+    """
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f"metric {key!r} is not a number: {shown(repr(value))}", hint="give a float") from None
+
+
+def as_texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:
+    """Return params or tags, whose values are kept as text.
+
+    Raises:
+        InvalidInputError: A key or value can't be kept.
+    """
+    return {check_key(key, what): check_text(str(value), what) for key, value in (values or {}).items()}

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
+from typing import TYPE_CHECKING
 
-from headwater import config
+from headwater import active, config, marker
 from headwater.context import Context
-from headwater.errors import AlreadyExistsError, IntegrityError, LakeError, NotFoundError
-from headwater.ids import new_id
+from headwater.errors import AlreadyExistsError, LakeError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
-from headwater.lake.base import Lake
+from headwater.marker import FORMAT, MARKER
 from headwater.registry import Registry
-from headwater.schema import TABLES
 from headwater.state import Folds
-from headwater.transaction import Transaction, Writer
+from headwater.transaction import Writer
 
-__all__ = ["FORMAT", "MARKER", "create", "open"]
+if TYPE_CHECKING:
+    from headwater.run import Run
 
-MARKER = "headwater.json"
-"""Object at the root of every branch that says: this is a registry, of this format, with this ID."""
-
-FORMAT = 1
-"""The newest layout of tables and objects that this code reads and writes."""
+__all__ = ["FORMAT", "MARKER", "create", "current_run", "open"]
 
 
 def open(
@@ -44,10 +40,13 @@ def open(
     settings = config.load(lake=url, branch=branch, actor=actor)
     lake = lakes.connect(settings.lake)
     try:
-        _check_marker(lake)
+        marker.check(lake)
         folds = Folds(lake)
         name = settings.branch if settings.branch is not None else lake.default_branch
         context = Context(lake, folds, Writer(lake, folds), name, None, name, settings.actor)
+        if ref is not None and os.environ.get(config.REPRODUCE):
+            # A scratch lake has no history; what was read at a ref is what is in it.
+            ref = name
         if ref is not None:
             return Registry(context).at(ref)
         if settings.branch is not None:
@@ -71,12 +70,14 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
         LakeError: It can't be made.
     """
     settings = config.load(lake=url, actor=actor)
+    if os.environ.get(config.REPRODUCE):
+        return open()
     try:
         lake = lakes.create(url, storage_namespace=storage_namespace)
     except AlreadyExistsError:
         # An `init` that died between the lake and its marker is taken up where it ended.
         lake = lakes.connect(url)
-        if _marker(lake) is not None:
+        if marker.found(lake) is not None:
             lake.close()
             raise
     try:
@@ -85,48 +86,30 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
             lake, folds, Writer(lake, folds), lake.default_branch, None, lake.default_branch, settings.actor
         )
         try:
-            _check_marker(lake)
+            marker.check(lake)
         except LakeError:
-            if _marker(lake) is not None:
+            if marker.found(lake) is not None:
                 raise
-
-            def work(tx: Transaction) -> None:
-                if _marker(lake, tx.fold.commit) is not None:
-                    return
-                tx.put(MARKER, json.dumps({"format": FORMAT, "lake": new_id()}).encode())
-                tx.message = "make a registry"
-                for name in TABLES:
-                    tx.rows.setdefault(name, [])
-
-            context.write("init", work)
+            marker.make(context)
         return Registry(context)
     except BaseException:
         lake.close()
         raise
 
 
-def _marker(lake: Lake, ref: str | None = None) -> bytes | None:
-    try:
-        return lake.read(lake.default_branch if ref is None else ref, MARKER)
-    except NotFoundError:
-        pass
-    try:
-        lake.get_commit(lake.head(lake.default_branch))
-    except NotFoundError as error:
-        raise IntegrityError(f"{lake.url} is damaged: {error.message}", hint="restore it from a copy") from error
-    return None
+def current_run() -> Run | None:
+    """Return the active run of this process, or None.
 
+    In a process that `headwater run` started it is that run (`HEADWATER_RUN_ID`), joined when it is first asked for.
 
-def _check_marker(lake: Lake) -> None:
-    body = _marker(lake)
-    if body is None:
-        raise LakeError(f"{lake.url} is not a Headwater registry", hint=f"`headwater init {lake.url}` makes it one")
-    try:
-        made = json.loads(body)["format"]
-    except (ValueError, KeyError, TypeError):
-        raise IntegrityError(f"{MARKER} of {lake.url} is not what was written") from None
-    if not isinstance(made, int) or made > FORMAT:
-        raise LakeError(
-            f"{lake.url} was made by a newer Headwater (format {made}; this one reads up to {FORMAT})",
-            hint="upgrade Headwater",
-        )
+    Raises:
+        HeadwaterError: The lake of the run that started this process can't be opened.
+    """
+    run: Run | None = active.current()
+    if run is not None or active.outer() is None:
+        return run
+    registry = open()
+    run = registry.current_run()
+    if run is None:  # else it stays open: the run writes to it until the process ends
+        registry.close()
+    return run

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from headwater import artifacts, environment, source
+from headwater import artifacts, capture, points, source
 from headwater.context import Context
 from headwater.datasets import Datasets
-from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from headwater.errors import AlreadyExistsError, InvalidInputError
 from headwater.external import External
 from headwater.ids import new_id
 from headwater.lookup import is_hidden, models_named, name_of, version_row
 from headwater.model import ArtifactFile
-from headwater.names import canonical_slice, check_key, check_name, check_text, parse_model, quote, shown
+from headwater.names import (
+    as_number,
+    as_texts,
+    canonical_slice,
+    check_key,
+    check_name,
+    check_text,
+    parse_model,
+    quote,
+)
+from headwater.runinfo import find as find_run
+from headwater.state import Fold
+from headwater.stored import inputs_of
 from headwater.transaction import Transaction, Upload
 
-__all__ = ["Registration", "Slices", "ensure_model"]
+__all__ = ["INPUT_SCHEMA", "Registration", "Slices", "ensure_model"]
+
+INPUT_SCHEMA = "input_schema"
+"""The param of a run that becomes the signature of the versions that it makes."""
 
 Slices = Iterable[tuple[str, Mapping[str, object], float]]
 
@@ -49,16 +66,17 @@ class Registration:
         description: str | None = None,
         code: str | os.PathLike[str] | None = None,
         base: str | None = None,
+        run: str | None = None,
     ) -> tuple[str, str]:
         """Register a version; return its model's name and its version_id. See `Registry.register`."""
         ref = parse_model(name)
         if ref.version is not None or ref.alias is not None:
             raise InvalidInputError(f"{ref} names a version", hint=f"register under {quote(ref.name)}")
         values = _Values(
-            metrics={check_key(key, "metric"): _number(key, value) for key, value in (metrics or {}).items()},
-            slices=[(check_key(k, "metric"), canonical_slice(dict(s)), _number(k, v)) for k, s, v in slices],
-            params=_texts(params, "param"),
-            tags=_texts(tags, "tag"),
+            metrics={check_key(key, "metric"): as_number(key, value) for key, value in (metrics or {}).items()},
+            slices=[(check_key(k, "metric"), canonical_slice(dict(s)), as_number(k, v)) for k, s, v in slices],
+            params=as_texts(params, "param"),
+            tags=as_texts(tags, "tag"),
             description=None if description is None else check_text(description, "description"),
         )
         if (path is None) == (external is None):
@@ -66,9 +84,9 @@ class Registration:
         version_id = new_id()
         folder = artifacts.fold_path("artifacts", version_id)
         self._check_new_name(ref.name)
-        if code is not None and not os.path.exists(code):
-            raise NotFoundError(f"there is no folder {shown(os.fspath(code))} with the code")
-        state = source.capture(code if code is not None else os.getcwd())
+        run_id = self._run_of(run)
+        # A run's code is what it was when it began, which is what has been running since.
+        state = capture.code_of(code, self._context, path) if run_id is None or code is not None else None
         files: list[ArtifactFile] = []
         elsewhere: External | None = None
         single = True
@@ -88,6 +106,7 @@ class Registration:
                 state=state,
                 data=list(data),
                 base=base,
+                run_id=run_id,
                 row={
                     "version_id": version_id,
                     "path": folder if elsewhere is None else None,
@@ -100,6 +119,21 @@ class Registration:
             )
 
         return self._context.write("register", work, uploads).result, version_id
+
+    def _run_of(self, run: str | None) -> str | None:
+        if run is None:
+            return None
+        with self._context.reading() as fold:
+            return find_run(fold, run)
+
+    def _newest_of_run(self, tx: Transaction, run_id: str, besides: set[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Return the newest value of each metric of a run, for a version that it made, but for what was given anew."""
+        wanted = {"run_id": (run_id, run_id), "version_id": None}
+        return [
+            {name: getattr(each, name) for name in ("key", "slice", "value", "step", "dataset_id", "source")}
+            for each in points.newest(self._context.lake, tx.fold, wanted)
+            if (each.key, each.slice) not in besides
+        ]
 
     def _check_new_name(self, name: str) -> None:
         """Refuse a malformed name before anything is uploaded; a model that an import brought keeps the name it has."""
@@ -119,10 +153,12 @@ class Registration:
         state: source.Code | None,
         data: list[str],
         base: str | None,
+        run_id: str | None,
         row: dict[str, Any],
     ) -> str:
         fold, version_id = tx.fold, row["version_id"]
-        inputs = [self._datasets.id_of(fold, each) for each in data]
+        made = _Made.by(fold, run_id)
+        inputs = list(dict.fromkeys([*(self._datasets.id_of(fold, each) for each in data), *made.inputs]))
         base_id = version_row(fold, parse_model(base))[0] if base is not None else None
         model_id = ensure_model(tx, name)
         newest = fold.one("SELECT max(version) FROM versions WHERE model_id = ?", model_id)[0] or 0
@@ -135,59 +171,67 @@ class Registration:
             **row,
             model_id=model_id,
             version=number,
-            code=self._keep_code(tx, state),
-            environment=self._keep_environment(tx),
+            run_id=run_id,
+            signature=made.signature,
+            code=capture.keep_code(tx, state) if state is not None else made.code,
+            environment=made.environment or capture.keep_environment(tx, self._context),
             base_version_id=base_id,
             description=values.description,
-            params=values.params,
+            params=made.params | values.params,
             tags=values.tags,
+            missing=made.missing if state is None else [*source.missing(state), *made.unrunnable],
         )
         measured = [(key, "", value) for key, value in values.metrics.items()] + values.slices
-        for ordinal, (key, part, value) in enumerate(measured):
-            tx.append(
-                "metrics",
-                ordinal=ordinal,
-                version_id=version_id,
-                key=key,
-                value=value,
-                slice=part,
-                source="claimed",
-            )
+        rows: list[dict[str, Any]] = [{"key": k, "slice": p, "value": v, "source": "claimed"} for k, p, v in measured]
+        if run_id is not None:
+            rows += self._newest_of_run(tx, run_id, besides={(key, part) for key, part, _ in measured})
+        for ordinal, each in enumerate(rows):
+            tx.append("metrics", ordinal=ordinal, run_id=run_id, version_id=version_id, **each)
         edges = [(f"dataset:{each}", "trained") for each in inputs]
+        if run_id is not None:
+            edges.append((f"run:{run_id}", "produced"))
         if base_id is not None:
             edges.append((f"model:{base_id}", "derived"))
-        if state is not None and state.commit is not None:
-            edges.append((f"code:{state.repository}@{state.commit}", "built"))
+        code = tx.rows["model_versions"][-1]["code"]
+        if code is not None and code["commit"] is not None:
+            edges.append((f"code:{code['repository']}@{code['commit']}", "built"))
         for upstream, relation in edges:
             tx.append("lineage", source=upstream, relation=relation, target=f"model:{version_id}")
         return name
 
-    def _keep_code(self, tx: Transaction, state: source.Code | None) -> dict[str, Any] | None:
-        if state is None:
-            return None
-        if state.patch and state.patch_digest:
-            tx.put(f"patches/{state.patch_digest[-2:]}/{state.patch_digest}.patch", state.patch)
-        return {
-            "repository": state.repository,
-            "commit": state.commit,
-            "branch": state.branch,
-            "tags": list(state.tags),
-            "dirty": state.dirty,
-            "patch": state.patch_digest,
-            "folder": state.folder,
-        }
 
-    def _keep_environment(self, tx: Transaction) -> dict[str, Any]:
-        found = environment.capture()
-        path = f"environments/{found.digest[-2:]}/{found.digest}.txt"
-        known = self._context.folds.known_objects(self._context.branch)
-        if path not in known:
-            try:
-                self._context.lake.stat(tx.fold.commit, path)
-                known.add(path)
-            except NotFoundError:
-                tx.put(path, found.packages)
-        return {"python": found.python, "platform": found.platform, "packages": found.digest}
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the run that made a version says of it."""
+
+    inputs: list[str] = field(default_factory=list)
+    code: dict[str, Any] | None = None
+    environment: dict[str, Any] | None = None
+    signature: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    """What it can't be reproduced without."""
+    unrunnable: list[str] = field(default_factory=lambda: [source.NO_RUN])
+    """The part of it that is not about the code."""
+
+    @classmethod
+    def by(cls, fold: Fold, run_id: str | None) -> _Made:
+        if run_id is None:
+            return cls(missing=[*source.missing(None), source.NO_RUN])
+        row = json.loads(fold.one("SELECT row FROM runs WHERE run_id = ?", run_id)[0])
+        later = fold.rows(
+            "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'param' ORDER BY event_id", run_id
+        )
+        params: dict[str, str] = row["params"] | dict(later)
+        return cls(
+            inputs_of(fold, run_id),
+            row["code"],
+            row["environment"],
+            params.pop(INPUT_SCHEMA, None),
+            params,
+            row["missing"] if row["missing"] is not None else list(source.missing(None)),
+            [source.NO_COMMAND] if not row["command"] else [],
+        )
 
 
 class _Values:
@@ -233,16 +277,3 @@ def ensure_model(tx: Transaction, name: str) -> str:
 
 def _upload(found: list[artifacts.LocalFile], folder: str, files: list[ArtifactFile], put: Upload) -> None:
     files[:] = artifacts.upload(found, folder, put)
-
-
-def _number(key: str, value: object) -> float:
-    try:
-        if isinstance(value, bool | str | bytes):
-            raise TypeError
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidInputError(f"metric {key!r} is not a number: {shown(repr(value))}", hint="give a float") from None
-
-
-def _texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:
-    return {check_key(key, what): check_text(str(value), what) for key, value in (values or {}).items()}

@@ -3,67 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from headwater import active
 from headwater.context import Context
-from headwater.errors import InvalidInputError
 from headwater.lake import refs
-from headwater.model import Alias, ArtifactFile, DatasetDiff, DatasetVersion, LogEntry, Metric, Model, ModelVersion
-from headwater.names import check_branch, parse_model
-from headwater.versions import Versions
+from headwater.model import LogEntry
+from headwater.names import check_branch
+from headwater.registry_runs import RunsPart
+from headwater.registry_serving import Serving
 
 if TYPE_CHECKING:
-    from headwater.datasets import Datasets
-    from headwater.history import History
-    from headwater.labels import Labels
-    from headwater.query import QueryResult, Session
-    from headwater.registration import Registration, Slices
+    from headwater.export import Export
+    from headwater.lineage import Lineage
+    from headwater.query import QueryResult, Rows
 
 __all__ = ["Registry"]
 
 
-class Registry:
+class Registry(RunsPart, Serving):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method
     that writes has landed its change before it returns.
     """
-
-    def __init__(self, context: Context, *, owner: bool = True) -> None:
-        self._context = context
-        self._owner = owner
-        self._versions = Versions(context)
-        self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
-        self._session: Session | None = None
-
-    # What reading a model does not need is imported when it is used: a command has to feel instant.
-    @cached_property
-    def _datasets(self) -> Datasets:
-        from headwater.datasets import Datasets
-
-        return Datasets(self._context)
-
-    @cached_property
-    def _registration(self) -> Registration:
-        from headwater.registration import Registration
-
-        return Registration(self._context, self._datasets)
-
-    @cached_property
-    def _labels(self) -> Labels:
-        from headwater.labels import Labels
-
-        return Labels(self._context)
-
-    @cached_property
-    def _history(self) -> History:
-        from headwater.history import History
-
-        return History(self._context)
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
@@ -74,39 +40,28 @@ class Registry:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._owner:
+            active.end_all(self._context.lake, error)
         self.close()
 
     def close(self) -> None:
-        """Let go of connections and files, unless another registry lent them (`branch` and `at` do)."""
-        if self._session is not None and self._session.is_ours():
-            self._session.close()
-        self._session = None
+        """Let go of connections and files, unless another registry lent them (`branch` and `at` do).
+
+        Runs that go on in this lake are ended first, and loggers of predictions that it made are closed, so that what
+        they were given lands.
+        """
+        if self._owner:
+            active.end_all(self._context.lake, None)
+        for logger in list(self._loggers):
+            logger.close()
+        if "_queries" in self.__dict__:
+            self._queries.close()
         if self._owner:
             self._context.writer.close()
             self._context.folds.close()
             self._context.lake.close()
 
     # -- views --------------------------------------------------------------------------------------------------
-    @property
-    def url(self) -> str:
-        """Where the lake is."""
-        return self._context.lake.url
-
-    @property
-    def ref(self) -> str:
-        """The branch or ref that is read."""
-        return self._context.ref
-
-    @property
-    def actor(self) -> str:
-        """Who acts."""
-        return self._context.actor
-
-    @property
-    def head(self) -> str:
-        """The commit ID that is read now: the branch's head, or the pinned commit."""
-        return self._context.commit or self._context.lake.head(self._context.branch)
-
     def at(self, ref: str) -> Registry:
         """Return a read-only view of any ref: a branch, tag, commit, `main~3`, `main@{2026-11-01T00:00:00Z}`.
 
@@ -144,332 +99,36 @@ class Registry:
         it = self._context
         return Registry(Context(it.lake, it.folds, it.writer, branch, commit, ref, it.actor), owner=False)
 
-    # -- models and versions ------------------------------------------------------------------------------------
-    def register(
-        self,
-        name: str,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        external: tuple[str, str] | None = None,
-        data: Iterable[str] = (),
-        metrics: Mapping[str, float] | None = None,
-        slices: Slices = (),
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, object] | None = None,
-        description: str | None = None,
-        code: str | os.PathLike[str] | None = None,
-        base: str | None = None,
-    ) -> ModelVersion:
-        """Register a version of a model; the model is registered with its first version.
-
-        All of it becomes visible at once, or none of it. Registering the same bytes again makes a new version.
+    # -- lineage ------------------------------------------------------------------------------------------------
+    def trace(self, urn: str) -> Lineage:
+        """Return everything that a thing came from: from a prediction back to data and code.
 
         Args:
-            name: The model's name.
-            path: A file, or a folder of files, of any size.
-            external: Instead of a path: a URL (`file:`, `s3:`, `https:`, `oci:`) and the sha256 of the file there.
-            data: Dataset versions that it was trained on, such as `flights@1.1.0`.
-            metrics: Values over all rows, by key.
-            slices: Values on slices: `(key, {column: value}, number)`.
-            params: Parameters; kept as text.
-            tags: Tags; kept as text, and may change later.
-            description: What it is.
-            code: A folder of the Git repository that made it; the current folder by default.
-            base: The version that this one was made from.
+            urn: `prediction:ID`, `deployment:ID`, `model:NAME/7`, `run:ID`, `code:REPOSITORY@COMMIT`,
+                `dataset:NAME@1.1.0`, `object:PATH@COMMIT`, or a reference such as `flight-delay@champion`.
 
         Returns:
-            The version, with the commit that it was written in.
+            The graph. Of a prediction, stages and aliases are those of the moment that it was made.
 
         Raises:
-            InvalidInputError: A name, key or file can't be kept, or a file changed while it was read.
-            NotFoundError: There is no such path, dataset or base.
-            LakeError: The lake can't be reached or written.
+            InvalidInputError: It is malformed, of an unknown kind, or means several things.
+            NotFoundError: There is no such thing.
         """
-        name, version_id = self._registration.register(
-            name,
-            path,
-            external=external,
-            data=[data] if isinstance(data, str) else list(data),
-            metrics=metrics,
-            slices=slices,
-            params=params,
-            tags=tags,
-            description=description,
-            code=code,
-            base=base,
-        )
-        return self._versions.registered(name, version_id, self)
+        return self._tracing.trace(urn)
 
-    def models(self) -> list[Model]:
-        """Return the models that are not deleted, by name."""
-        return self._versions.models()
-
-    def model(self, name: str) -> Model:
-        """Return one model.
-
-        Raises:
-            NotFoundError: There is no such model.
-        """
-        return self._versions.model(name)
-
-    def versions(
-        self, name: str, *, tags: Mapping[str, str] | None = None, limit: int | None = None
-    ) -> list[ModelVersion]:
-        """Return a model's versions that are not deleted, newest first.
+    def impact(self, urn: str, *, rows: str | None = None) -> Lineage:
+        """Return everything that came of a thing: datasets, runs, versions, deployments, and counts of predictions.
 
         Args:
-            name: The model.
-            tags: Only those that have all these tags, with these values.
-            limit: At most so many.
+            urn: As for `trace`.
+            rows: A condition such as `"origin = 'JFK' and month = 2"`: only what came of rows of this dataset version,
+                of later ones and of what was derived from them that meet it. It is asked of the data itself.
 
         Raises:
-            NotFoundError: There is no such model.
+            InvalidInputError: The URN or the condition is malformed, or there are no rows to ask about.
+            NotFoundError: There is no such thing.
         """
-        return self._versions.list(name, self, tags=tags or {}, limit=limit)
-
-    def get(self, reference: str) -> ModelVersion:
-        """Return the version that `NAME/7` or `NAME@alias` means.
-
-        Raises:
-            NotFoundError: There is no such model, version or alias.
-            InvalidInputError: It is malformed, or names no version.
-            ConflictError: Two branches moved the alias, and nobody settled it yet.
-        """
-        # What a commit says never changes, so a version found at the head that still is the head is the answer.
-        head = self.head
-        at, found = self._resolved
-        if at == head and reference in found:
-            return found[reference]
-        version = self._versions.get(reference, self)
-        if at != head:
-            found = {}
-            self._resolved = (head, found)
-        if self.head == head:
-            found[reference] = version
-        return version
-
-    def resolve(self, reference: str) -> ModelVersion:
-        """Return the version behind an alias. The same as `get`."""
-        return self.get(reference)
-
-    def files(self, reference: str) -> list[ArtifactFile]:
-        """Return the files of a version."""
-        return self._versions.files(reference)
-
-    def metrics(self, reference: str) -> list[Metric]:
-        """Return the newest values of a version's metrics, over all rows and on slices."""
-        return self._versions.metrics(reference)
-
-    def trained_on(self, reference: str) -> list[str]:
-        """Return the dataset versions that a version was trained on, as references such as `flights@1.1.0`."""
-        return self._versions.trained_on(reference)
-
-    def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write a version's files into the folder `dest`, every digest checked, and return the folder.
-
-        The files are written beside `dest` and renamed into place when all are right. What an earlier pull of the model
-        left there is replaced; files that Headwater does not know are left alone.
-
-        Args:
-            reference: `NAME/7` or `NAME@alias`.
-            dest: The folder, made if need be.
-            force: Overwrite files of others that stand in the way.
-
-        Raises:
-            IntegrityError: A file in the lake is missing, altered or too many; `dest` is as it was.
-            AlreadyExistsError: A file of somebody else's stands in the way.
-        """
-        return self._versions.pull(reference, dest, force=force)
-
-    def verify(self, *references: str) -> int:
-        """Check every byte of model and dataset versions (by default of all) and return how many were checked.
-
-        Raises:
-            IntegrityError: A file is missing, altered or too many; the message names it.
-        """
-        if references:
-            chosen = list(references)
-        else:
-            chosen = [
-                *self._versions.all_references(),
-                *(f"dataset:{each}" for each in self._datasets.all_references()),
-            ]
-        for reference in chosen:
-            if self.is_dataset(reference):
-                self._datasets.verify(reference)
-            else:
-                self._versions.verify(reference)
-        return len(chosen)
-
-    def is_dataset(self, reference: str) -> bool:
-        """Tell a dataset from a model: by how it is written, or else by which of the two there is.
-
-        Raises:
-            InvalidInputError: There are both a model and a dataset of that name.
-        """
-        if reference.startswith("dataset:"):
-            return True
-        if reference.startswith(("model:", "models:")) or "/" in reference:
-            return False
-        if "@" in reference:
-            return reference.rpartition("@")[2][:1].isdigit()
-        name = parse_model(reference).name
-        found = any(version.name == name for version in self._datasets.list())
-        if found and any(model.name == name for model in self.models()):
-            raise InvalidInputError(
-                f"{reference} is both a model and a dataset", hint=f"write model:{reference} or dataset:{reference}"
-            )
-        return found
-
-    # -- aliases, tags, names -----------------------------------------------------------------------------------
-    def aliases(self, name: str) -> list[Alias]:
-        """Return a model's aliases, by name."""
-        return self._labels.aliases(name)
-
-    def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
-        """Point an alias at a version.
-
-        Raises:
-            NotFoundError: There is no such model or version.
-            InvalidInputError: The alias is malformed or could be taken for a version.
-        """
-        if isinstance(version, bool) or not isinstance(version, int):
-            raise InvalidInputError(f"not a version: {version!r}", hint="a version is a whole number from 1")
-        self._labels.set_alias(name, alias, version, reason=reason)
-
-    def delete_alias(self, name: str, alias: str, *, reason: str | None = None) -> None:
-        """Take an alias away.
-
-        Raises:
-            NotFoundError: The model has no such alias.
-        """
-        self._labels.delete_alias(name, alias, reason=reason)
-
-    def tag(self, reference: str, tags: Mapping[str, object | None]) -> None:
-        """Set tags of a model or a version; a value of None takes the tag away."""
-        self._labels.tag(reference, tags)
-
-    def describe(self, reference: str, text: str) -> None:
-        """Set the description of a model or a version."""
-        self._labels.describe(reference, text)
-
-    def rename(self, name: str, new: str) -> None:
-        """Give a model another name.
-
-        Raises:
-            AlreadyExistsError: The name belongs, or once belonged, to another model.
-        """
-        self._labels.rename(name, new)
-
-    def delete(self, reference: str, *, reason: str | None = None) -> None:
-        """Hide a version, or a model and its versions. History keeps them; their numbers stay taken.
-
-        Raises:
-            ConflictError: An alias points there.
-        """
-        self._labels.delete(reference, reason=reason)
-
-    def undelete(self, reference: str) -> None:
-        """Bring back what `delete` hid.
-
-        Raises:
-            NotFoundError: It is not deleted.
-        """
-        self._labels.undelete(reference)
-
-    # -- datasets -----------------------------------------------------------------------------------------------
-    def add_dataset(
-        self,
-        name: str,
-        path: str | os.PathLike[str],
-        *,
-        key: Sequence[str] = (),
-        bump: str | None = None,
-        derived_from: Iterable[str] = (),
-        description: str | None = None,
-    ) -> DatasetVersion:
-        """Add a version of a dataset; its semantic version is computed from the difference to the newest one.
-
-        Args:
-            name: The dataset's name.
-            path: A Parquet, CSV, JSON lines or Arrow file, a Delta table, or a folder of anything; or, with no copy,
-                what is in the lake already: `lakefs://REPOSITORY/REF/PATH` or `lake://REF/PATH`, as it is at REF now.
-            key: Columns that identify a row.
-            bump: `major`, `minor` or `patch`: at least this.
-            derived_from: Dataset versions that it was made from.
-            description: What it is.
-
-        Returns:
-            The version; its `created` is False where nothing was new.
-        """
-        return self._datasets.add(
-            name, path, key=key, bump=bump, derived_from=derived_from, description=description, owner=self
-        )
-
-    def import_dvc(
-        self,
-        path: str | os.PathLike[str],
-        name: str | None = None,
-        *,
-        out: str | None = None,
-        key: Sequence[str] = (),
-        bump: str | None = None,
-        derived_from: Iterable[str] = (),
-        description: str | None = None,
-    ) -> DatasetVersion:
-        """Add what a `.dvc` file tracks as a version of a dataset, every MD5 checked; see `add_dataset`.
-
-        The bytes are the workspace's, else those of DVC's cache, else those of a remote that is a folder. The DVC hash,
-        the paths and the Git commit are kept as the version's `origin`.
-
-        Args:
-            path: The `.dvc` file, of DVC 3 or 2.
-            name: The dataset's name; by default the file's without its extension, or the folder's.
-            out: The path of the one that is meant, where the `.dvc` file lists several.
-            key: Columns that identify a row; the newest version's unless given.
-            bump: `major`, `minor` or `patch`: at least this, where there is a difference.
-            derived_from: Dataset versions that it was made from.
-            description: What it is; by default what the `.dvc` file says.
-
-        Raises:
-            NotFoundError: There is no such file, or its bytes are nowhere on this machine.
-            InvalidInputError: It is no metafile of DVC's, or names a path outside of its repository.
-            IntegrityError: Bytes have another MD5 than the `.dvc` file says.
-        """
-        return self._datasets.import_dvc(
-            path,
-            name,
-            out=out,
-            key=key,
-            bump=bump,
-            derived_from=derived_from,
-            description=description,
-            owner=self,
-        )
-
-    def datasets(self) -> list[DatasetVersion]:
-        """Return the newest version of every dataset, by name."""
-        return self._datasets.list(self)
-
-    def dataset(self, reference: str) -> DatasetVersion:
-        """Return the version that `NAME@1.1.0` means, or the newest of `NAME`."""
-        return self._datasets.get(reference, self)
-
-    def dataset_versions(self, name: str) -> list[DatasetVersion]:
-        """Return a dataset's versions, newest first."""
-        return self._datasets.versions(name, self)
-
-    def pull_dataset(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write a dataset version's files into a folder, every digest checked. See `pull`."""
-        return self._datasets.pull(reference, dest, force=force)
-
-    def diff_datasets(self, left: str, right: str) -> DatasetDiff:
-        """Return what changed from one dataset version to another: counts, columns, and a few rows.
-
-        Raises:
-            NotFoundError: There is no such dataset or version.
-        """
-        return self._datasets.diff(left, right)
+        return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
     def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
@@ -486,20 +145,44 @@ class Registry:
         """Run one query that reads, at the branch's head or the pinned commit.
 
         Args:
-            query: DuckDB's SQL over the views of `sql/` and the tables of schema `lake`.
+            query: DuckDB's SQL over the views of `sql/` and the tables of schema `lake`. `lake_at('main~5', 'models')`
+                is a view as it was at another ref, `lake_at('main~5', 'lake.models')` a table.
             parameters: Values for `$name` (a mapping) or `?` (a sequence).
             timeout: Seconds until it is interrupted.
 
         Raises:
             InvalidInputError: It is not one statement that reads, or DuckDB refuses it.
+            LakeError: It took too long, or has more rows, or took more memory, than it may.
         """
-        from headwater.query import Session
+        return self._queries.sql(query, parameters, timeout=timeout)
 
-        with self._context.reading() as fold:
-            if self._session is None or not self._session.serves(fold.commit):
-                self._session = Session(self._context.lake, fold)
-            session = self._session
-        return session.sql(query, parameters, timeout=timeout)
+    def sql_rows(
+        self,
+        query: str,
+        parameters: Mapping[str, object] | Sequence[object] | None = None,
+        *,
+        timeout: float = 300,
+    ) -> AbstractContextManager[Rows]:
+        """Run one query whose rows need not fit into memory, and hand them out in Arrow batches: `with ... as rows`.
+
+        Arguments and errors are those of `sql`; errors may come while the batches are read.
+        """
+        return self._queries.rows(query, parameters, timeout=timeout)
+
+    def export(self, folder: str | os.PathLike[str]) -> Export:
+        """Write what is read here as files that need no Headwater: plain Delta tables, objects, and `headwater.sql`.
+
+        In the folder, the stock client of DuckDB reads the same tables and views: `duckdb -init headwater.sql`.
+
+        Args:
+            folder: A new or empty one; it appears when everything is in it.
+
+        Raises:
+            AlreadyExistsError: The folder holds something.
+        """
+        from headwater.export import export
+
+        return export(self._context, folder)
 
     def status(self) -> dict[str, Any]:
         """Return where this is: lake, branch or ref, head, and how much there is."""
@@ -507,6 +190,7 @@ class Registry:
             (models,) = fold.one("SELECT count(*) FROM models")
             (versions,) = fold.one("SELECT count(*) FROM versions")
             (datasets,) = fold.one("SELECT count(DISTINCT name) FROM datasets")
+            (runs,) = fold.one("SELECT count(*) FROM runs")
             commit = fold.commit
         return {
             "lake": self.url,
@@ -516,4 +200,5 @@ class Registry:
             "models": models,
             "versions": versions,
             "datasets": datasets,
+            "runs": runs,
         }

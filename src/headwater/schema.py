@@ -161,7 +161,7 @@ TABLES: dict[str, Table] = {
             "an edge of the lineage graph; URNs hold IDs, the flow is from source to target",
             ("source", "relation", "target"),
             Column("source", "string", "URN upstream: `dataset:ID`, `run:ID`, `code:REPO@SHA`, `model:ID`", False),
-            Column("relation", "string", "`trained`, `used`, `produced`, `built`, `derived`, `deployed`", False),
+            Column("relation", "string", "`trained`, `used`, `evaluated`, `produced`, `built`, `derived`, ...", False),
             Column("target", "string", "URN downstream", False),
         ),
         _table(

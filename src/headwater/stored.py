@@ -12,11 +12,11 @@ from headwater.content import Opened, Workbench
 from headwater.errors import IntegrityError, NotFoundError
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
-from headwater.model import ArtifactFile, DatasetVersion
+from headwater.model import ArtifactFile, DataPath, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
 
-__all__ = ["Stored", "build", "files_of", "newest", "parts", "row_of", "rows_of"]
+__all__ = ["Stored", "build", "files_of", "inputs_of", "newest", "parts", "row_by_id", "row_of", "rows_of"]
 
 _COLUMNS = "d.dataset_id, d.semver, d.tx, d.row, (SELECT id FROM commits c WHERE c.tx = d.tx)"
 
@@ -51,6 +51,11 @@ def row_of(fold: Fold, reference: str) -> Any:
     )
 
 
+def row_by_id(fold: Fold, dataset_id: str) -> Any:
+    """Return the row, which `build` takes, of the version of an ID that is there."""
+    return fold.one(f"SELECT {_COLUMNS} FROM datasets d WHERE dataset_id = ?", dataset_id)
+
+
 def _nearest(fold: Fold, name: str) -> str:
     import difflib
 
@@ -82,7 +87,7 @@ def build(fold: Fold, row: Any, owner: Any) -> DatasetVersion:
         key=tuple(data["key"]),
         recorded_at=from_micros(data["recorded_at"]),
         actor=data["actor"],
-        path=data["path"],
+        path=DataPath(data["path"]),
         description=told[-1][1] if told else data["description"],
         base_dataset_id=data["base_dataset_id"],
         added=data["added"],
@@ -167,3 +172,9 @@ def newest(fold: Fold, name: str) -> Stored | None:
     """Return the newest version of a dataset; None where there is no such dataset."""
     rows = rows_of(fold, name)
     return Stored.of(fold, rows[0]) if rows else None
+
+
+def inputs_of(fold: Fold, run_id: str) -> list[str]:
+    """Return the IDs of the dataset versions that a run used."""
+    rows = fold.rows("SELECT source FROM lineage WHERE target = ? AND relation = 'used'", f"run:{run_id}")
+    return sorted(source.removeprefix("dataset:") for (source,) in rows)

@@ -7,10 +7,12 @@ has `FAN_IN` files they become one file of the next, so the number of live files
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +20,30 @@ from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, data_file
 from headwater.errors import IntegrityError
 from headwater.ids import from_micros, new_id
 from headwater.lake.base import Lake
+from headwater.lake.objects import disk_errors
 from headwater.schema import TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "bulk_rows", "folder", "load", "read", "rows"]
+__all__ = ["FAN_IN", "Append", "DataBody", "bulk_rows", "encode", "folder", "load", "read", "rows", "sweep"]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
 
 _TOP_TIER = 4
 _COMPACT_UP_TO = 64 << 20
+_FULL = 16 << 20
+"""Bytes of a file that is large enough, whatever its rows."""
+
 _LONGEST_STATISTIC = 64
+_FEW = 64
+"""Up to so many rows are looked through in Python: calling Arrow's functions, or importing them, takes longer."""
+
+_FORSAKEN = 24 * 3600
+"""Seconds after which a scratch folder is taken for one that a killed process has left."""
+
+_SCRATCH = "scratch"
 
 Row = Mapping[str, Any]
 
@@ -148,7 +161,90 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
+# -- scratch folders --------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    """Make a folder of the lake's cache for a moment, so that what a killed process leaves is found and swept."""
+    import tempfile
+
+    home = beside / _SCRATCH
+    with disk_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="delta-", dir=home))
+    try:
+        with disk_errors(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(beside: Path, now: float) -> int:
+    """Delete the scratch folders that killed processes left in a cache, and return how many there were.
+
+    Args:
+        beside: The lake's cache.
+        now: Seconds since 1970-01-01 UTC; what was made in the day before is left alone.
+    """
+    swept = 0
+    for folder in (beside / _SCRATCH).glob("delta-*"):
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_mtime < now - _FORSAKEN:
+                shutil.rmtree(folder)
+                swept += 1
+    return swept
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class DataBody:
+    """A new data file of a table: its path under the table's folder, its bytes, and the log's statistics of it.
+
+    The bytes are empty once they are in the lake.
+    """
+
+    path: str
+    body: bytes
+    size: int
+    statistics: Mapping[str, Any]
+
+
+def encode(table: str, arrow: pa.Table, tier: int | None = None, *, data: list[Row] | None = None) -> DataBody:
+    """Return rows of a table (of one or more) as a new data file.
+
+    Args:
+        table: A name of `schema.TABLES`.
+        arrow: Rows with every column; a column may be dictionary-encoded.
+        tier: The file's compaction tier; by default as the number of rows has it.
+        data: The same rows as they were given, where they were not Arrow's; a few are faster to look through so.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if tier is None:
+        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
+    name = new_id()
+    out = pa.BufferOutputStream()
+    large = len(arrow) > 1000
+    options: dict[str, Any] = {}
+    counters = {each: "DELTA_BINARY_PACKED" for each in _COUNTERS if each in arrow.column_names}
+    sought = [each for each in _SOUGHT if each in arrow.column_names and arrow.column(each).null_count < len(arrow)]
+    if large and sought:
+        # What a row group lacks is known without reading it, also where values have no order.
+        options["bloom_filter_options"] = {each: {"ndv": TABLES[table].row_group} for each in sought}
+    pq.write_table(
+        arrow,
+        out,
+        compression=_compression(arrow) if large else "none",
+        use_dictionary=_repetitive(arrow) if large else False,
+        column_encoding=counters if large else None,
+        row_group_size=TABLES[table].row_group,
+        store_schema=False,
+        **options,
+    )
+    body = out.getvalue().to_pybytes()
+    return DataBody(f"{name[-1]}/{tier}-{name}.parquet", body, len(body), _statistics(arrow, data))
+
+
 class Append:
     """Everything that appending rows to one table puts into and takes out of the lake.
 
@@ -167,10 +263,18 @@ class Append:
         data: Rows with every column of the table, times in microseconds; none where the table is only to be made. Or
             an Arrow table of its columns, where a column may be dictionary-encoded.
         micros: When, for the log.
+        stored: Data files that are in the lake already, made by `encode`; the log only has to name them.
     """
 
     def __init__(
-        self, lake: Lake, commit: str, table: str, before: TableFiles, data: list[Row] | pa.Table, micros: int
+        self,
+        lake: Lake,
+        commit: str,
+        table: str,
+        before: TableFiles,
+        data: list[Row] | pa.Table,
+        micros: int,
+        stored: Sequence[DataBody] = (),
     ) -> None:
         self.table = table
         self.puts: dict[str, bytes] = {}
@@ -182,42 +286,30 @@ class Append:
         self._base = folder(table)
         self._micros = micros
         self._bodies: dict[str, bytes] = {}
-        self._statistics: dict[str, dict[str, Any]] = {}
+        self._statistics: dict[str, Mapping[str, Any]] = {}
         if before.version < 0:
-            self._log("CREATE TABLE", extra=_create_actions(table))
+            self._log("CREATE TABLE", extra=_create_actions(table, lake.cache))
         arrow = _to_arrow(table, data) if isinstance(data, list) else data
-        if not len(arrow):
+        if not len(arrow) and not stored:
             return
-        tier = min(_TOP_TIER, int(math.log(max(1, len(arrow)), FAN_IN)))
-        self._log("WRITE", add=[self._write(arrow, tier)])
+        self._uploaded = {each.path for each in stored}
+        added = [self._note(each) for each in stored]
+        if len(arrow):
+            body = encode(table, arrow, data=data if isinstance(data, list) else None)
+            added.append(self._note(body))
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+        self._log("WRITE", add=added)
         self._compact()
         # At most one checkpoint in one transaction, at its last version: that one is enough for readers.
         if self.files.version - max(self.files.checkpoint, 0) >= CHECKPOINT_EVERY:
             self._checkpoint()
 
-    def _write(self, arrow: pa.Table, tier: int) -> DataFile:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        name = new_id()
-        path = f"{name[-1]}/{tier}-{name}.parquet"
-        out = pa.BufferOutputStream()
-        large = len(arrow) > 1000
-        pq.write_table(
-            arrow,
-            out,
-            compression="zstd" if large else "none",
-            use_dictionary=_repetitive(arrow) if large else False,
-            row_group_size=TABLES[self.table].row_group,
-            store_schema=False,
-        )
-        body = out.getvalue().to_pybytes()
-        self.puts[self._base + path] = body
-        self._bodies[path] = body
-        self._statistics[path] = _statistics(arrow)
-        self.added.append(path)
-        stats = self._statistics[path]
-        return data_file({"path": path, "size": len(body), "stats": json.dumps(stats)}, TABLES[self.table].prune)
+    def _note(self, body: DataBody) -> DataFile:
+        """Note a data file that becomes a part of the table."""
+        self._statistics[body.path] = body.statistics
+        self.added.append(body.path)
+        stats = json.dumps(body.statistics)
+        return data_file({"path": body.path, "size": body.size, "stats": stats}, TABLES[self.table].prune)
 
     def _log(
         self,
@@ -244,9 +336,22 @@ class Append:
         import pyarrow as pa
 
         for tier in range(_TOP_TIER):
-            small = [file for file in self.files.files.values() if file.tier == tier]
-            if len(small) < FAN_IN or sum(file.size for file in small) > _COMPACT_UP_TO:
+            # What was uploaded for this transaction is not at the commit that the others are read at.
+            small = [
+                file
+                for file in self.files.files.values()
+                if file.tier == tier and file.size < _FULL and file.path not in self._uploaded
+            ]
+            if len(small) < FAN_IN:
                 continue
+            # In the order of what is looked up, so that ranges of row groups go on telling where it is.
+            small.sort(key=self._least)
+            total = 0
+            for count, file in enumerate(small):
+                total += file.size
+                if total > _COMPACT_UP_TO:
+                    small = small[:count]
+                    break
             stored = [file.path for file in small if file.path not in self._bodies]
             own = [self._bodies[file.path] for file in small if file.path in self._bodies]
             schema = arrow_schema(self.table)
@@ -254,7 +359,9 @@ class Append:
                 read(self._lake, self._commit, self.table, stored),
                 *(_conform(_parquet(each), schema) for each in own),
             ]
-            self._log("OPTIMIZE", add=[self._write(pa.concat_tables(parts), tier + 1)], remove=small, data_change=False)
+            body = encode(self.table, pa.concat_tables(parts), tier + 1)
+            self._bodies[body.path] = self.puts[self._base + body.path] = body.body
+            self._log("OPTIMIZE", add=[self._note(body)], remove=small, data_change=False)
             for file in small:
                 if self._bodies.pop(file.path, None) is None:
                     self.deletes.append(self._base + file.path)
@@ -263,10 +370,13 @@ class Append:
                     del self.puts[self._base + file.path]
                     self.added.remove(file.path)
 
+    def _least(self, file: DataFile) -> str:
+        prune = TABLES[self.table].prune
+        known = (file.ranges or {}).get(prune[0]) if prune else None
+        return str(known[0]) if known else ""
+
     def _checkpoint(self) -> None:
         """Let `deltalake` write a checkpoint in a scratch folder that holds the log alone, and take its files."""
-        import tempfile
-
         from deltalake import DeltaTable
 
         prefix = f"{self._base}_delta_log/"
@@ -274,13 +384,13 @@ class Append:
         bodies = self._lake.read_many(self._commit, stored) | {
             path: body for path, body in self.puts.items() if path.startswith(prefix)
         }
-        with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
-            log = Path(scratch) / "_delta_log"
+        with _scratch(self._lake.cache) as scratch:
+            log = scratch / "_delta_log"
             log.mkdir()
             for path, body in bodies.items():
                 (log / path.removeprefix(prefix)).write_bytes(body)
             try:
-                DeltaTable(scratch).create_checkpoint()
+                DeltaTable(str(scratch)).create_checkpoint()
             except BaseException as error:
                 # After a fork deltalake panics. A checkpoint only saves readers time; the next append tries again.
                 if type(error).__name__ != "PanicException":
@@ -299,22 +409,28 @@ class Append:
                 del self.puts[path]
 
 
-@cache
-def _create_actions(table: str) -> tuple[Mapping[str, Any], ...]:
-    """Return the `protocol` and `metaData` actions that `deltalake` writes for a new table."""
-    import tempfile
+_created: dict[str, tuple[Mapping[str, Any], ...]] = {}
 
+
+def _create_actions(table: str, beside: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return the `protocol` and `metaData` actions that `deltalake` writes for a new table; asked for them once."""
+    if table not in _created:
+        _created[table] = _made_actions(table, beside)
+    return _created[table]
+
+
+def _made_actions(table: str, beside: Path) -> tuple[Mapping[str, Any], ...]:
     from deltalake import DeltaTable
 
-    with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
+    with _scratch(beside) as scratch:
         DeltaTable.create(
-            scratch,
+            str(scratch),
             schema=arrow_schema(table),
             name=table,
             description=TABLES[table].meaning,
             configuration={"delta.appendOnly": "true"},
         )
-        lines = (Path(scratch) / log_path(0)).read_text().splitlines()
+        lines = (scratch / log_path(0)).read_text().splitlines()
     actions = [json.loads(line) for line in lines]
     return tuple(action for action in actions if "commitInfo" not in action)
 
@@ -357,8 +473,10 @@ def _to_arrow(table: str, data: list[Row]) -> pa.Table:
     columns = []
     for each in schema:
         values: list[Any] = [row[each.name] for row in data]
-        if pa.types.is_timestamp(each.type):
-            columns.append(pa.array(values, pa.int64()).cast(each.type))
+        if all(value is None for value in values):
+            columns.append(pa.nulls(len(values), each.type))
+        elif pa.types.is_timestamp(each.type):
+            columns.append(pa.array(values, pa.int64()).view(each.type))
         elif pa.types.is_map(each.type):
             columns.append(pa.array([list(value.items()) for value in values], each.type))
         else:
@@ -366,41 +484,79 @@ def _to_arrow(table: str, data: list[Row]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _statistics(arrow: pa.Table) -> dict[str, Any]:
-    """Return Delta statistics: rows, nulls, and the range of each column whose range JSON can write."""
+def _statistics(arrow: pa.Table, data: list[Row] | None = None) -> dict[str, Any]:
+    """Return Delta statistics: rows, nulls, and the range of each column whose range JSON can write.
+
+    Args:
+        arrow: The rows.
+        data: The same rows as they were given, if they were; few are looked through in less time than Arrow needs.
+    """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     low: dict[str, Any] = {}
     high: dict[str, Any] = {}
     nulls: dict[str, int] = {}
-    for each in arrow.schema:
+    count = len(arrow)
+    for each, column in zip(arrow.schema, arrow.columns, strict=True):
         if pa.types.is_nested(each.type):
             continue
-        column = arrow.column(each.name)
-        nulls[each.name] = column.null_count
-        if column.null_count == len(column):
+        is_time = pa.types.is_timestamp(each.type)
+        if data is not None and count <= _FEW:
+            values = [value for row in data if (value := row[each.name]) is not None]
+        elif column.null_count == count:
+            values = []
+        else:
+            if is_time:
+                column = pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
+            elif pa.types.is_dictionary(each.type):
+                column = pa.chunked_array([chunk.dictionary for chunk in column.chunks], each.type.value_type)
+            values = _bounds(column)
+        nulls[each.name] = count - len(values) if data is not None and count <= _FEW else column.null_count
+        if not values:
             continue
-        if pa.types.is_timestamp(each.type):
-            column = column.cast(pa.int64())
-        if pa.types.is_dictionary(each.type):
-            column = pa.chunked_array([chunk.dictionary for chunk in column.chunks], each.type.value_type)
-        bounds = pc.min_max(column)
-        least, most = bounds["min"].as_py(), bounds["max"].as_py()
-        if pa.types.is_timestamp(each.type):
+        if pa.types.is_floating(each.type) and not all(map(math.isfinite, values)):
+            continue
+        least, most = min(values), max(values)
+        if is_time:
             # To the millisecond, as the format says, and outwards, so that no row falls out of the range.
             least = _iso(least - least % 1000)
             most = _iso(most + -most % 1000)
-        elif (isinstance(least, float) and not _finite(column, least, most)) or (
-            isinstance(least, str) and (len(least) > _LONGEST_STATISTIC or len(most) > _LONGEST_STATISTIC)
-        ):
+        elif isinstance(least, str) and (len(least) > _LONGEST_STATISTIC or len(most) > _LONGEST_STATISTIC):
             continue
         low[each.name], high[each.name] = least, most
-    return {"numRecords": len(arrow), "minValues": low, "maxValues": high, "nullCount": nulls}
+    return {"numRecords": count, "minValues": low, "maxValues": high, "nullCount": nulls}
 
 
-_DISTINCT = frozenset({"prediction_id", "external_id", "input", "row_key", "value", "step"})
+def _bounds(column: pa.ChunkedArray) -> list[Any]:
+    """Return the least and the greatest value of a column that has one; NaN where NaN is among them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+        return [math.nan]
+    bounds = pc.min_max(column)
+    return [bounds["min"].as_py(), bounds["max"].as_py()]
+
+
+_DISTINCT = frozenset({"prediction_id", "external_id", "input", "row_key", "value", "step", "ordinal"})
+_SOUGHT = ("external_id",)
+"""Columns whose values are looked up one by one and come in no order: large files have Bloom filters of them."""
+
 """Columns whose values hardly repeat: a dictionary of them would only cost time."""
+
+_COUNTERS = frozenset({"step", "ordinal"})
+"""Columns that mostly count up: their differences take next to no room, and no time."""
+
+_NOISE = frozenset({"value"})
+"""Columns that hardly compress, where they are floating-point numbers."""
+
+
+def _compression(arrow: pa.Table) -> str | dict[str, str]:
+    """Return how the columns of a large table are compressed."""
+    import pyarrow as pa
+
+    noise = {each.name for each in arrow.schema if each.name in _NOISE and pa.types.is_floating(each.type)}
+    return {name: "none" if name in noise else "zstd" for name in arrow.column_names} if noise else "zstd"
 
 
 def _repetitive(arrow: pa.Table) -> list[str]:
@@ -408,12 +564,6 @@ def _repetitive(arrow: pa.Table) -> list[str]:
     import pyarrow as pa
 
     return [each.name for each in arrow.schema if each.name not in _DISTINCT and not pa.types.is_nested(each.type)]
-
-
-def _finite(column: pa.ChunkedArray, least: float, most: float) -> bool:
-    import pyarrow.compute as pc
-
-    return math.isfinite(least) and math.isfinite(most) and not pc.any(pc.is_nan(column)).as_py()
 
 
 def _iso(micros: int) -> str:

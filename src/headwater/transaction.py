@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from headwater.ids import new_id, now_micros
 from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
-from headwater.tables import Append, Row
+from headwater.tables import Append, DataBody, Row, sweep
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,19 @@ _ABANDONED = 24 * 3600 * 1_000_000
 class Upload(Protocol):
     """Puts one object on the transaction's branch and returns what it is."""
 
-    def __call__(self, path: str, source: Source) -> ObjectInfo:
+    @property
+    def tx(self) -> str:
+        """The transaction's UUIDv7, for rows that are uploaded as whole data files."""
+
+    @property
+    def micros(self) -> int:
+        """When it began, in microseconds since 1970-01-01 UTC."""
+
+    @property
+    def actor(self) -> str:
+        """Who acts."""
+
+    def __call__(self, path: str, source: Source, /) -> ObjectInfo:
         """Stream an object to a path."""
 
 
@@ -75,6 +87,7 @@ class Transaction:
         self.message = ""
         self.rows: dict[str, list[Row]] = {}
         self.bulk: dict[str, pa.Table] = {}
+        self.files: dict[str, Sequence[DataBody]] = {}
         self.objects: dict[str, bytes] = {}
         self._lake = lake
         self._hidden = hidden
@@ -95,6 +108,15 @@ class Transaction:
         from headwater.tables import bulk_rows
 
         self.bulk[table] = bulk_rows(table, columns, self.tx, self.micros, self.actor)
+
+    def append_files(self, table: str, files: Sequence[DataBody]) -> None:
+        """Make data files that `uploads` put into the lake part of a table that is not folded, once in a transaction.
+
+        Args:
+            table: A name of `schema.TABLES`; nothing else is appended to it in this transaction.
+            files: What `tables.encode` made of rows that have this transaction's `tx`.
+        """
+        self.files[table] = files
 
     def event(self, subject: str, kind: str, value: str | None, *, key: str = "", reason: str | None = None) -> None:
         """Add an event that supersedes whatever stands for its subject, kind and key."""
@@ -166,7 +188,7 @@ class Writer:
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}
-                branches.upload(self._lake.head(branch), uploads, metadata)
+                branches.upload(self._lake.head(branch), uploads, metadata, tx)
             for attempt in range(_ATTEMPTS):
                 try:
                     with self._lake.exclusive():
@@ -195,13 +217,18 @@ class Writer:
         branches.bring_to(fold.commit, {ACTOR: actor, AT: str(max(now_micros(), fold.micros()))})
         transaction = Transaction(self._lake, fold, branches.name, tx, actor)
         result = work(transaction)
-        if not transaction.rows and not transaction.bulk and not transaction.objects:
+        if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
             return Landing(result, None), _nothing
         puts = dict(transaction.objects)
         after: dict[str, TableFiles] = {}
-        written_rows: dict[str, list[Row] | pa.Table] = {**transaction.rows, **transaction.bulk}
+        written_rows: dict[str, list[Row] | pa.Table] = {
+            **{name: [] for name in transaction.files},
+            **transaction.rows,
+            **transaction.bulk,
+        }
         for name, rows in written_rows.items():
-            append = Append(self._lake, fold.commit, name, fold.table(name), rows, transaction.micros)
+            stored = transaction.files.get(name, ())
+            append = Append(self._lake, fold.commit, name, fold.table(name), rows, transaction.micros, stored)
             puts |= append.puts
             after[name] = append.files
             for path in append.deletes:
@@ -247,16 +274,35 @@ class Writer:
         """Delete a hidden branch in the background; nobody waits for it."""
         from concurrent.futures import ThreadPoolExecutor
 
-        if self._cleaner is None or self._cleaner[0] != os.getpid():
-            self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-            self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
-        self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
+        try:
+            if self._cleaner is None or self._cleaner[0] != os.getpid():
+                self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
+                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
+                self._cleaner[1].submit(sweep, self._lake.cache, time.time())
+            self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
+        except RuntimeError:
+            # The interpreter ends, and starts nothing in the background any more: a run lands its last points now.
+            _quietly(self._lake.delete_branch, name)
 
     def close(self) -> None:
         """Wait until the branches of ended transactions are gone."""
         if self._cleaner is not None and self._cleaner[0] == os.getpid():
             self._cleaner[1].shutdown(wait=True)
             self._cleaner = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """See `Upload`."""
+
+    lake: Lake
+    branch: str
+    tx: str
+    micros: int
+    actor: str
+
+    def __call__(self, path: str, source: Source, /) -> ObjectInfo:
+        return self.lake.put(self.branch, path, source)
 
 
 class _Branches:
@@ -280,11 +326,11 @@ class _Branches:
         if self.name:
             self._delete(self.name)
 
-    def upload(self, base: str, uploads: Callable[[Upload], None], metadata: Mapping[str, str]) -> None:
+    def upload(self, base: str, uploads: Callable[[Upload], None], metadata: Mapping[str, str], tx: str) -> None:
         """Put objects on a first branch, in a commit of their own that every attempt starts from."""
         self._make(base)
         self._base = base
-        uploads(lambda path, source: self._lake.put(self.name, path, source))
+        uploads(_Upload(self._lake, self.name, tx, int(metadata[AT]), metadata[ACTOR]))
         metadata = {KIND: "upload", **metadata}
         self.start = self._lake.commit(self.name, "upload", metadata)
         self.commits.append(_made(self.start, (base,), "upload", metadata))

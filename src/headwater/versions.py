@@ -138,25 +138,11 @@ class Versions:
 
     def metrics(self, reference: str) -> builtins.list[Metric]:
         """Return the newest value of every metric and slice of a version, by key and slice."""
-        import pyarrow.compute as pc
-
-        from headwater import tables
+        from headwater import points
 
         with self._context.reading() as fold:
             version_id = version_row(fold, parse_model(reference))[0]
-            files = fold.table("metrics").files
-            commit = fold.commit
-        arrow = tables.read(self._context.lake, commit, "metrics", files)
-        rows = tables.rows(arrow.filter(pc.equal(arrow.column("version_id"), version_id)))
-        newest: dict[tuple[str, str, str | None], dict[str, Any]] = {}
-        for row in sorted(
-            rows, key=lambda row: (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])
-        ):
-            newest[row["key"], row["slice"], row["dataset_id"]] = row
-        return [
-            Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"])
-            for _, row in sorted(newest.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or ""))
-        ]
+            return points.newest(self._context.lake, fold, {"version_id": (version_id, version_id)})
 
     def trained_on(self, reference: str) -> builtins.list[str]:
         """Return the dataset versions that a version was trained on, as references, in order of name."""
@@ -175,6 +161,16 @@ class Versions:
         arrow = tables.read(self._context.lake, commit, "lineage", files)
         rows = tables.rows(arrow.filter(pc.equal(arrow.column("target"), f"model:{version_id}")))
         return sorted({named[row["source"]] for row in rows if row["relation"] == "trained" and row["source"] in named})
+
+    def by_ids(self, version_ids: builtins.list[str], owner: Any = None) -> builtins.list[ModelVersion]:
+        """Return versions by their IDs."""
+        with self._context.reading() as fold:
+            found = []
+            for each in version_ids:
+                row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", each)
+                version = build_version(row, name_of(fold, row[1]), owner)
+                found.append(labelled(version, labels_of(fold, row[1], each)))
+            return found
 
     def registered(self, name: str, version_id: str, owner: Any = None) -> ModelVersion:
         """Return a version that has just landed, whatever others did to it or to its model since."""
@@ -241,8 +237,3 @@ class Versions:
                 for version_id, model_id, number in rows
                 if not is_hidden(fold, version_id) and not is_hidden(fold, model_id)
             ]
-
-
-def _age(row: dict[str, Any]) -> tuple[int, str, int]:
-    """Return what orders the values of a metric: by step, then by when they were written."""
-    return (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])

@@ -19,13 +19,15 @@ import figures_embedded as embedded
 import figures_lakefs as lakefs
 import figures_large as large
 import figures_processes as processes
+import figures_runs as runs
+import figures_size as size
 import mlflow_env
 import report
 from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many", "large", "datasets", "lakefs")
+PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "lakefs")
 
 
 @contextlib.contextmanager
@@ -73,11 +75,19 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
                 yield from embedded.listing(pair, 5)
                 yield from processes.resolving(folder, pair.our_lake, many, 10)
                 yield from embedded.registering_many(pair, 5)
+    if "runs" in parts:
+        with (
+            Worker(sys.executable, "work_headwater.py", folder / "ours") as ours,
+            Worker(mlflow, "work_mlflow.py", folder / "theirs") as theirs,
+        ):
+            yield from runs.measure(folder / "runs", ours, theirs, 5)
     if "large" in parts:
-        size = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
-        yield from large.registering(folder / "large", size, 3)
+        large_bytes = int(os.environ.get("HEADWATER_BENCH_LARGE", 5_000_000_000))
+        yield from large.registering(folder / "large", large_bytes, 3)
     if "datasets" in parts:
         yield from datasets.adding(folder / "datasets")
+    if "size" in parts:
+        yield from size.measure(folder / "size")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 

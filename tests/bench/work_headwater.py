@@ -99,6 +99,44 @@ def after_a_write(lake: str, model: str, what: str, times: int, **arguments: str
     return took
 
 
+def log_columns(lake: str, points: int, batch: int) -> dict[str, Any]:
+    """Log points of one metric in columns and land them; return how long that took, and the run."""
+    import time
+
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    columns = [
+        {"step": np.arange(first, first + batch), "loss": random.random(batch)} for first in range(0, points, batch)
+    ]
+    run = _registry(lake).start_run("columns")
+    began = time.perf_counter()
+    for each in columns:
+        run.log_metrics(each)
+    run.flush(wait=True)
+    seconds = time.perf_counter() - began
+    run.finish()
+    return {"seconds": seconds, "points": points, "run": run.run_id}
+
+
+def log_singly(lake: str, times: int) -> float:
+    """Log points one call each; return the mean seconds of a call."""
+    import time
+
+    with _registry(lake).start_run("singly") as run:
+        began = time.perf_counter()
+        for step in range(times):
+            run.log_metric("loss", 0.5, step)
+        return (time.perf_counter() - began) / times
+
+
+def read_curve(lake: str, run: str, points: int, times: int) -> list[float]:
+    """Read one curve, whole."""
+    reg = _registry(lake)
+    assert len(reg.curve(run, "loss")) == points
+    return timed(times, lambda _: reg.curve(run, "loss"))
+
+
 def close(lake: str) -> None:
     """Close a lake."""
     _open.pop(lake).close()
@@ -107,6 +145,6 @@ def close(lake: str) -> None:
 if __name__ == "__main__":
     operations = (
         create, register, move_alias, resolve, resolved, numbers, list_all, filter_by_tag, query_by_tag, after_a_write,
-        close,
+        log_columns, log_singly, read_curve, close,
     )  # fmt: skip
     serve({each.__name__: each for each in operations})

@@ -162,8 +162,24 @@ def filter_by_tag(lake: str, model: str, key: str, value: str, times: int) -> di
     return {"seconds": timed(times, lambda _: _search(lake, condition)), "found": len(_search(lake, condition))}
 
 
+def log_batches(lake: str, points: int) -> float:
+    """Log points of one metric, as many in a call as it takes; return the seconds."""
+    client = _client[lake]
+    run = client.create_run(_experiment(lake)).info.run_id
+    now = int(time.time() * 1000)
+    batches = [
+        [Metric("loss", step * 0.5, now, step) for step in range(first, first + 1000)]
+        for first in range(0, points, 1000)
+    ]
+    began = time.perf_counter()
+    for each in batches:
+        client.log_batch(run, metrics=each)
+    return time.perf_counter() - began
+
+
 if __name__ == "__main__":
     operations = (
-        create, create_model, register, register_fluently, fill, move_alias, resolve, resolved, list_all, filter_by_tag
+        create, create_model, register, register_fluently, fill, move_alias, resolve, resolved, list_all, filter_by_tag,
+        log_batches,
     )  # fmt: skip
     serve({each.__name__: each for each in operations})

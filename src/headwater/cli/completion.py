@@ -27,8 +27,8 @@ def complete(what: str, ctx: click.Context, incomplete: str) -> list[CompletionI
     """Return what `incomplete` may become; nothing where the lake can't be read.
 
     Args:
-        what: `model`, `alias` or `number` (of the model that came before), `version`, `dataset`, `anything`, `branch`
-            or `ref`.
+        what: `model`, `alias` or `number` (of the model that came before), `version`, `dataset`, `anything`, `branch`,
+            `run` or `ref`.
         ctx: What was typed before.
         incomplete: What was typed of it.
     """
@@ -46,6 +46,8 @@ def _candidates(what: str, registry: Registry, name: str, incomplete: str) -> It
     elif what == "ref":
         yield from registry.branches()
         yield from (entry.commit[:12] for entry in registry.log(limit=20))
+    elif what == "run":
+        yield from (run.run_id for run in registry.runs(limit=50))
     elif what == "alias":
         yield from registry.model(name).aliases
     elif what == "number":

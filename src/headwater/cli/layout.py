@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from headwater.cli.output import clean, dim, is_terminal, strong
 
-__all__ = ["count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "width"]
+__all__ = ["count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "verdict", "width"]
 
 _GAP = "  "
 _LEAST = 24
@@ -123,3 +123,8 @@ def size(number: int | None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 file`, `3 files`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def verdict(reasons: Sequence[str]) -> str:
+    """Return `yes` where nothing speaks against something, or else `no` and what does."""
+    return f"no, because {'; '.join(reasons)}" if reasons else "yes"

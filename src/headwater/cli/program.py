@@ -27,15 +27,17 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("lake", "Make a lake in this folder, or join one on a lakeFS server."),
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
-        "sql": ("sql", "Run one query that reads the lake's tables."),
+        "sql": ("sql", "Run a query that reads, or open a shell for many."),
+        "export": ("export", "Write everything as files that need no Headwater."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
         "versions": ("models", "List a model's versions, newest first."),
-        "show": ("show", "Show all about a model, a version, an alias or a dataset."),
+        "show": ("show", "Show all about a model, version, dataset, or any URN."),
         "resolve": ("resolve", "Print the version that an alias stands for."),
         "pull": ("models", "Fetch a version's files into a folder, every digest checked."),
+        "reproduce": ("reproduce", "Make a version again from its lineage, and compare."),
         "verify": ("verify", "Check every byte of models and datasets in the lake."),
         "alias": ("labels", "Name versions: set, delete and list aliases."),
         "tag-model": ("labels", "Set tags of a model or a version."),
@@ -43,8 +45,23 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "rename": ("labels", "Give a model another name."),
         "delete": ("labels", "Hide a version or a model, or bring it back."),
     },
+    "Runs": {
+        "run": ("runs", "Run a command and record it as a run; or show one."),
+        "runs": ("runs", "List runs, newest first."),
+        "compare": ("runs", "Put runs and model versions side by side."),
+    },
     "Datasets": {
         "data": ("data", "Add, list, show, fetch and compare versions of datasets."),
+    },
+    "Serving": {
+        "deploy": ("serving", "Deploy a version to an environment."),
+        "undeploy": ("serving", "End a deployment."),
+        "deployments": ("serving", "List what serves where, newest first."),
+        "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
+    },
+    "Lineage": {
+        "trace": ("lineage", "Show what something came from, down to data and code."),
+        "impact": ("lineage", "Show what came of something, up to its predictions."),
     },
     "Your shell": {
         "completion": ("completion", "Print a script that completes commands and names as you type."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from headwater.cli.base import Session, argument, command, option, pairs
-from headwater.cli.output import busy, dim, strong
+from headwater.cli.layout import verdict
+from headwater.cli.output import busy, clean, dim, strong
 from headwater.names import parse_number, parse_slice
 
 __all__ = ["register"]
@@ -26,8 +27,9 @@ headwater register resnet --external s3://models/resnet.onnx --sha256 9f86d08188
     "--data",
     metavar="DATASET",
     multiple=True,
-    help="A dataset version that it was trained on. Repeatable, as are the next four.",
+    help="A dataset version that it was trained on. Repeatable, as are --metric to --tag.",
 )
+@option("--run", metavar="ID", help="The run that made it: what it used and measured is recorded.")
 @option("--metric", metavar="KEY=VALUE", multiple=True, help="A metric over all rows.")
 @option("--slice", "slices", metavar="KEY[COL=VAL]=VALUE", multiple=True, help="A metric on a slice.")
 @option("--param", metavar="K=V", multiple=True, help="A parameter.")
@@ -43,6 +45,7 @@ def register(
     external: str | None,
     sha256: str | None,
     data: tuple[str, ...],
+    run: str | None,
     metric: tuple[str, ...],
     slices: tuple[str, ...],
     param: tuple[str, ...],
@@ -72,5 +75,14 @@ def register(
             tags=tags,
             description=description,
             code=code,
+            run=run,
         )
-    session.emit(found, lambda: [strong(found.reference), f"{dim('commit')} {found.commit}"])
+
+    def lines() -> list[str]:
+        return [
+            strong(found.reference),
+            f"{dim('commit')} {found.commit}",
+            f"{dim('reproducible')} {clean(verdict(found.missing))}",
+        ]
+
+    session.emit(found, lines)

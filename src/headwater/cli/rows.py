@@ -1,4 +1,4 @@
-"""What a query found, as JSON, CSV or a table: Arrow's values become plain ones; knows nothing of models.
+"""What a query found, as JSON, CSV or a table, batch by batch: Arrow's values become plain ones; knows no models.
 
 Times are ISO 8601 (with `Z` where they are instants), NaN and infinities the strings `NaN`, `Infinity` and
 `-Infinity`, decimals numbers where a number holds them exactly and else text, binary values hexadecimal,
@@ -19,42 +19,46 @@ from headwater.model import as_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from headwater.query import QueryResult
-
 __all__ = ["csv_lines", "documents", "table_lines"]
 
 
-def documents(result: QueryResult) -> list[dict[str, Any]]:
-    """Return the rows as objects for JSON; of columns with one name the later get `_1`, `_2`."""
-    names = _distinct(result.columns)
-    return [dict(zip(names, row, strict=True)) for row in _rows(result)]
+def documents(rows: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as objects for JSON; of columns with one name the later get `_1`, `_2`."""
+    names = _distinct(rows.schema.names)
+    return [dict(zip(names, row, strict=True)) for row in _rows(rows)]
 
 
-def csv_lines(result: QueryResult) -> Iterator[str]:
-    """Yield the records of a CSV file as RFC 4180 has it, a header first; NULL is empty."""
+def csv_lines(names: Iterable[str], batches: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[str]:
+    """Yield the records of a CSV file as RFC 4180 has it but for the ends of lines, a header first; NULL is empty."""
     import csv
     import io
 
     held = io.StringIO()
-    writer = csv.writer(held, lineterminator="\r\n")
-    for row in [result.columns, *(map(_text, row) for row in _rows(result))]:
+    writer = csv.writer(held, lineterminator="\n")
+
+    def line(row: Iterable[str]) -> str:
         writer.writerow(row)
-        yield held.getvalue()
+        text = held.getvalue()
         held.seek(0)
         held.truncate()
+        return text
+
+    yield line(names)
+    for batch in batches:
+        for row in _rows(batch):
+            yield line(map(_text, row))
 
 
-def table_lines(result: QueryResult) -> list[str]:
+def table_lines(arrow: pa.Table) -> list[str]:
     """Return the lines of a table of all rows."""
     from headwater.cli.layout import table
     from headwater.cli.output import clean
 
-    rows = _rows(result)
-    if result.columns == ["explain_key", "explain_value"]:
+    rows, names = _rows(arrow), arrow.schema.names
+    if names == ["explain_key", "explain_value"]:
         return [clean(line) for row in rows for line in str(row[1]).splitlines()]
-    types = result.arrow().schema.types
-    numbers = [i for i, kind in enumerate(types) if _is_number(kind)]
-    return table(result.columns, ([_text(value) for value in row] for row in rows), right=numbers, first=False)
+    numbers = [i for i, kind in enumerate(arrow.schema.types) if _is_number(kind)]
+    return table(names, ([_text(value) for value in row] for row in rows), right=numbers, first=False)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -80,13 +84,12 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return found
 
 
-def _rows(result: QueryResult) -> list[tuple[Any, ...]]:
-    arrow = result.arrow()
-    columns = [_values(column, name) for column, name in zip(arrow.columns, arrow.column_names, strict=True)]
+def _rows(arrow: pa.Table | pa.RecordBatch) -> list[tuple[Any, ...]]:
+    columns = [_values(column, name) for column, name in zip(arrow.columns, arrow.schema.names, strict=True)]
     return list(zip(*columns, strict=True))
 
 
-def _values(column: pa.ChunkedArray, name: str) -> list[Any]:
+def _values(column: pa.ChunkedArray | pa.Array, name: str) -> list[Any]:
     """Return a column's values as JSON has them."""
     import pyarrow as pa
     import pyarrow.types as kinds

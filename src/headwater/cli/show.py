@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headwater.cli.base import Session, argument, command
-from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table
+from headwater.cli.layout import count, fields, moment, pairs, paragraph, size, table, verdict
 from headwater.cli.output import dim, strong
 from headwater.names import parse_model, quote
+from headwater.urns import kind_of
 
 if TYPE_CHECKING:
     from headwater.model import DatasetVersion, Metric, Model, ModelVersion
@@ -23,16 +24,36 @@ __all__ = ["dataset_lines", "show", "show_dataset"]
     example="""\
 headwater show flight-delay
 headwater show flight-delay@champion
-headwater show flights@1.1.0""",
+headwater show flights@1.1.0
+headwater show run:0192d3f1""",
 )
 @argument("reference", "REF", complete="anything")
 def show(session: Session, reference: str) -> None:
-    """Show all about a model, a version, an alias or a dataset.
+    """Show all about a model, version, dataset, or any URN.
 
     REF is flight-delay, flight-delay/7, flight-delay@champion, flights, flights@1.1.0, or a URN such as
-    model:flight-delay/7 or dataset:flights@1.1.0.
+    model:flight-delay/7, dataset:flights@1.1.0, run:ID, deployment:ID, prediction:ID, code:REPOSITORY@COMMIT or
+    object:PATH@COMMIT.
     """
     with session.open() as registry:
+        if reference.startswith("run:"):
+            from headwater.cli.runs import show_run
+
+            show_run(session, registry, reference)
+            return
+        if reference.startswith("deployment:"):
+            from headwater.cli.serving import show_deployment
+
+            show_deployment(session, registry, reference)
+            return
+        if reference.startswith("prediction:"):
+            from headwater.cli.predictions import show_prediction
+
+            show_prediction(session, registry, reference)
+            return
+        if kind_of(reference) not in ("", "model", "dataset"):
+            _show_node(session, registry, reference)
+            return
         if registry.is_dataset(reference):
             show_dataset(session, registry, reference)
             return
@@ -42,6 +63,33 @@ def show(session: Session, reference: str) -> None:
             session.emit(model, lambda: _model_lines(model))
         else:
             _show_version(session, registry, registry.get(reference))
+
+
+def _show_node(session: Session, registry: Registry, urn: str) -> None:
+    """Print what is known of anything else that has a place in the lineage."""
+    from headwater.model import as_json
+
+    graph = registry.trace(urn)
+    node = graph.node(graph.root)
+    document = {**as_json(node.facts), "urn": node.urn, "kind": node.kind, "id": node.id}
+
+    def lines() -> Iterator[str]:
+        yield strong(node.urn)
+        yield from fields([(name.replace("_", " "), _shown(value)) for name, value in node.facts.items()])
+
+    session.emit(document, lines)
+
+
+def _shown(value: Any) -> str:
+    from datetime import datetime
+
+    if value is None or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{moment(value)} UTC"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _model_lines(model: Model) -> Iterator[str]:
@@ -91,8 +139,10 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
                 ("sha256", version.digest),
                 ("formats", ", ".join(version.flavors)),
                 ("trained on", ", ".join(trained_on)),
+                ("run", version.run_id),
                 ("code", _code(version.code)),
                 ("python", _environment(version.environment)),
+                ("reproducible", verdict(version.missing)),
                 ("params", pairs(version.params.items())),
                 ("tags", pairs(version.tags.items())),
             ]

@@ -1,20 +1,19 @@
-"""The command `sql`."""
+"""The command `sql`: one query, a script of them, or a shell."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 import click
 
 from headwater.cli.base import Command, Session, command, option, pairs
 from headwater.cli.layout import count
-from headwater.cli.output import busy, clean, emit, is_terminal, json_text, note, write
-from headwater.errors import InvalidInputError, LakeError, NotFoundError
-
-if TYPE_CHECKING:
-    from headwater.query import QueryResult
+from headwater.cli.output import busy, clean, is_terminal, note
+from headwater.cli.query_output import FORMATS, print_rows, save_rows
+from headwater.errors import InvalidInputError, NotFoundError
 
 __all__ = ["sql"]
 
@@ -37,20 +36,23 @@ class _Sql(Command):
 headwater sql "SELECT name, version, aliases FROM model_versions"
 headwater sql 'SELECT value FROM metrics WHERE key = $key' --param key=auc --format csv --output auc.csv
 headwater sql "FROM models" --ref main~3
-echo "FROM aliases" | headwater sql""",
+headwater sql "FROM models ANTI JOIN lake_at('main~5', 'models') USING (model_id)"
+echo "FROM aliases; FROM models" | headwater sql
+headwater sql""",
 )
 @click.argument("query", metavar="[QUERY]", required=False)
-@option("--file", metavar="F", type=click.Path(), help="Read the query from a file.")
-@option("--format", type=click.Choice(["table", "json", "csv"]), help="How to print the rows; a table by default.")
+@option("--file", metavar="F", type=click.Path(), help="Read queries from a file, each but the last ended by `;`.")
+@option("--format", type=click.Choice(FORMATS), help="How to print the rows; a table by default.")
 @option("--output", metavar="FILE", type=click.Path(), help="Write the rows to a file, which is replaced as a whole.")
 @option("--param", metavar="K=V", multiple=True, help="A value for $K in the query, as text. Repeatable.")
+@option("--stats", is_flag=True, help="Say on standard error how many files of each large table were read.")
 @option(
     "--timeout",
     metavar="S",
     type=click.FloatRange(min=0, min_open=True),
     default=300,
     show_default=True,
-    help="Seconds until the query is stopped.",
+    help="Seconds until a query is stopped.",
 )
 def sql(
     session: Session,
@@ -59,29 +61,75 @@ def sql(
     format: str | None,
     output: str | None,
     param: tuple[str, ...],
+    stats: bool,
     timeout: float,
 ) -> None:
-    """Run one query that reads the lake's tables.
+    """Run a query that reads, or open a shell for many.
 
-    SQL is DuckDB's. The views models, model_versions, aliases, metrics, slice_metrics, datasets and history, and the
-    tables lake.*, are as they are at the branch or --ref. Without QUERY and --file it is read from standard input. In
-    JSON, NaN and infinities are the strings NaN, Infinity and -Infinity; in CSV, NULL is empty.
+    SQL is DuckDB's. The views (docs/sql.md) and the tables lake.* are as they are at the branch or --ref; in a query,
+    lake_at('main~5', 'models') is a view, and lake_at('main~5', 'lake.models') a table, as it was at another ref.
+    Without QUERY and --file, queries are read from standard input; on a terminal, a shell opens, whose .help says more.
+    In JSON, NaN and infinities are the strings NaN, Infinity and -Infinity; in CSV, NULL is empty. Rows go out as they
+    are found, so that there may be more of them than fit into memory.
     """
     if query is not None and file is not None:
         raise click.UsageError("give a query, or a file with one", click.get_current_context())
-    text = query if query is not None else _read(file)
     values = pairs(param, "param")
     form = format or ("json" if session.json else "table")
     if session.json and output is None and form != "json":
         raise click.UsageError(f"--json and --format {form} contradict each other", click.get_current_context())
-    with session.open() as registry, busy("running the query"):
-        found = registry.sql(text, values or None, timeout=timeout)
-    if output is None:
-        _print(found, form)
-        return
-    _save(found, form, output)
-    document = {"output": output, "rows": len(found), "columns": found.columns}
-    session.emit(document, lambda: [f"{count(len(found), 'row')} in {clean(output)}"])
+    shell = query is None and file is None and is_terminal(sys.stdin)
+    if shell and (output is not None or not is_terminal(sys.stdout)):
+        raise click.UsageError("a query is missing", click.get_current_context())
+    if query is None and not shell:
+        query, more = _alone(_read(file))
+        if more:
+            if output is not None:
+                raise click.UsageError("one file can't take the rows of several queries", click.get_current_context())
+            return _run_shell(session, form, values, timeout, stats, more)
+    if query is None:
+        return _run_shell(session, form, values, timeout, stats, None)
+    with session.open() as registry, ExitStack() as held:
+        with busy("running the query"):
+            rows = held.enter_context(registry.sql_rows(query, values or None, timeout=timeout))
+        if output is None:
+            print_rows(rows, form)
+        else:
+            with busy("writing the rows"):
+                written = save_rows(rows, form, output)
+    if stats:
+        note(*stats_lines(rows.files_read))
+    if output is not None:
+        document = {"output": output, "rows": written, "columns": list(rows.schema.names)}
+        session.emit(document, lambda: [f"{count(written, 'row')} in {clean(output)}"])
+
+
+def _run_shell(
+    session: Session, form: str, values: dict[str, str], timeout: float, stats: bool, script: str | None
+) -> None:
+    from headwater.cli.shell import Shell
+
+    with session.open() as registry:
+        shell = Shell(registry, form=form, parameters=values, timeout=timeout, stats=stats)
+        if script is None:
+            shell.interact()
+        else:
+            shell.run(script)
+
+
+def _alone(text: str) -> tuple[str, str]:
+    """Return the one query of a text, or the text of a script: several queries, or commands of the shell."""
+    from headwater.query_text import statements
+
+    found, rest = statements(text)
+    several = len([each for each in [*found, rest] if each.strip()]) > 1
+    script = several or any(line.startswith(".") for line in text.splitlines())
+    return ("", text) if script else (text, "")
+
+
+def stats_lines(files_read: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return the lines that say how many files of each large table were read."""
+    return [f"{table}: {read:,} of {count(there, 'file')} read" for table, (read, there) in files_read.items()]
 
 
 def _read(file: str | None) -> str:
@@ -89,54 +137,9 @@ def _read(file: str | None) -> str:
         if file is not None:
             with open(file, encoding="utf-8") as stream:
                 return stream.read()
-        if is_terminal(sys.stdin):
-            raise click.UsageError("a query is missing", click.get_current_context())
         return sys.stdin.read()
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {file}") from None
     except (OSError, UnicodeDecodeError) as error:
         where = file if file is not None else "standard input"
         raise InvalidInputError(f"the query can't be read from {where}: {error}") from error
-
-
-def _print(found: QueryResult, form: str) -> None:
-    from headwater.cli.rows import csv_lines, documents, table_lines
-
-    if form == "json":
-        emit(json_text(documents(found)))
-    elif form == "csv":
-        # A file gets the text as it is; a terminal would obey it.
-        seen = is_terminal(sys.stdout)
-        for record in csv_lines(found):
-            write(clean(record.removesuffix("\r\n")) + "\r\n" if seen else record)
-    else:
-        emit(*table_lines(found))
-        if is_terminal(sys.stderr):
-            note(count(len(found), "row"))
-
-
-def _save(found: QueryResult, form: str, output: str) -> None:
-    import os
-
-    from headwater.cli.rows import csv_lines, documents, table_lines
-
-    if form == "json":
-        parts = iter([json_text(documents(found)), "\n"])
-    elif form == "csv":
-        parts = csv_lines(found)
-    else:
-        parts = (line + "\n" for line in table_lines(found))
-    place = os.path.realpath(output)
-    # What is no plain file, such as /dev/stdout or a pipe, is written to, and not replaced.
-    plain = not os.path.lexists(place) or os.path.isfile(place)
-    beside = f"{place}.{os.getpid()}.part" if plain else place
-    try:
-        with open(beside, "x" if plain else "w", encoding="utf-8", newline="") as stream:
-            stream.writelines(parts)
-        if plain:
-            os.replace(beside, place)
-    except OSError as error:
-        raise LakeError(f"{output} can't be written: {error.strerror}", hint="choose another --output") from error
-    finally:
-        if plain and os.path.lexists(beside):
-            os.unlink(beside)

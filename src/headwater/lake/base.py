@@ -224,6 +224,14 @@ class Lake(Protocol):
     def localize(self, ref: str, paths: Iterable[str]) -> dict[str, Path]:
         """Return local files that hold these objects; read-only, never changed, and valid until `close`."""
 
+    def places(self, ref: str, sizes: Mapping[str, int]) -> dict[str, Path]:
+        """Return where `localize` puts data files of tables, which need not be there yet; fetches nothing.
+
+        Args:
+            ref: A commit ID.
+            sizes: Their sizes in bytes, by path.
+        """
+
     def delta(self, ref: str, path: str) -> tuple[str, dict[str, str]]:
         """Return a URI and storage options with which a stock Delta client opens the table at `path`."""
 

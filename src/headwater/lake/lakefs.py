@@ -348,6 +348,10 @@ class LakeFS(LakeFSHistory):
         self._client.each(fetch, [path for path, local in found.items() if local is None])
         return cast(dict[str, Path], found)
 
+    def places(self, ref: str, sizes: Mapping[str, int]) -> dict[str, Path]:
+        """Return where `localize` puts data files of tables, which need not be there yet; asks no server."""
+        return {path: self._files.path("paths", path, size, suffix=Path(path).suffix) for path, size in sizes.items()}
+
     def _cached(self, commit: str, path: str) -> Path | None:
         if _is_data_file(path):
             return self._files.find("paths", path)

@@ -49,6 +49,10 @@ class FileCache:
         except (OSError, ValueError):
             return False
 
+    def path(self, kind: str, key: str, size: int, *, suffix: str = "") -> Path:
+        """Return where the file of a key is, or will be."""
+        return self._place(kind, key) / f"{size}{suffix}"
+
     def store(self, kind: str, key: str, source: RawIOBase | BinaryIO, *, suffix: str = "") -> Path:
         """Copy a stream to the file of a key, whole or not at all, and return the file.
 

@@ -450,8 +450,22 @@ class LocalLake:
             found[path] = self._local_file(path, *entry)
         return found
 
+    def places(self, ref: str, sizes: Mapping[str, int]) -> dict[str, Path]:
+        """Return where `localize` puts data files of tables, which need not be there yet."""
+        found = {}
+        nodes, root = self._nodes(), self._tree(ref)
+        for path in sizes:
+            entry = trees.find(nodes, root, path)
+            if entry is None:
+                raise NotFoundError(f"there is no object {path!r} at {ref}")
+            found[path] = self._local_place(*entry)
+        return found
+
+    def _local_place(self, digest: str, size: int) -> Path:
+        return self.cache / "objects" / digest[:2] / digest[2:] if size <= _INLINE else self._objects.path(digest)
+
     def _local_file(self, path: str, digest: str, size: int) -> Path:
-        place = self.cache / "objects" / digest[:2] / digest[2:] if size <= _INLINE else self._objects.path(digest)
+        place = self._local_place(digest, size)
         if place in self._checked and place.exists():
             return place
         if size > _INLINE:

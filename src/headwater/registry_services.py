@@ -1,0 +1,136 @@
+"""The services that a registry is composed of, made when they are asked for; no method that people call."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from headwater.context import Context
+from headwater.model import ModelVersion
+from headwater.versions import Versions
+
+if TYPE_CHECKING:
+    from headwater.datasets import Datasets
+    from headwater.history import History
+    from headwater.labels import Labels
+    from headwater.lineage import Tracing
+    from headwater.prediction_log import PredictionLogger
+    from headwater.predictions import Predictions
+    from headwater.query import Queries
+    from headwater.readers import Readers
+    from headwater.registration import Registration
+    from headwater.reproduction import Reproductions
+    from headwater.runfiles import RunFiles
+    from headwater.serving import Deployments
+    from headwater.tracking import Runs
+
+__all__ = ["Services"]
+
+
+class Services:
+    """What the parts of a registry have in common: a context, the services over it, and where it is."""
+
+    def __init__(self, context: Context, *, owner: bool = True) -> None:
+        self._context = context
+        self._owner = owner
+        self._versions = Versions(context)
+        self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
+        self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+
+    # What reading a model does not need is imported when it is used: a command has to feel instant.
+    @cached_property
+    def _datasets(self) -> Datasets:
+        from headwater.datasets import Datasets
+
+        return Datasets(self._context)
+
+    @cached_property
+    def _registration(self) -> Registration:
+        from headwater.registration import Registration
+
+        return Registration(self._context, self._datasets)
+
+    @cached_property
+    def _reproductions(self) -> Reproductions:
+        from headwater.reproduction import Reproductions
+
+        return Reproductions(self._context, self._versions, self._datasets)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        from headwater.labels import Labels
+
+        return Labels(self._context)
+
+    @cached_property
+    def _history(self) -> History:
+        from headwater.history import History
+
+        return History(self._context)
+
+    @cached_property
+    def _tracing(self) -> Tracing:
+        from headwater.lineage import Tracing
+
+        return Tracing(self._context)
+
+    @cached_property
+    def _queries(self) -> Queries:
+        from headwater.query import Queries
+
+        return Queries(self._context.lake, self._context.folds, self._context.reading)
+
+    @cached_property
+    def _runs(self) -> Runs:
+        from headwater.tracking import Runs
+
+        return Runs(self._context)
+
+    @cached_property
+    def _run_files(self) -> RunFiles:
+        from headwater.runfiles import RunFiles
+
+        return RunFiles(self._context)
+
+    @cached_property
+    def _readers(self) -> Readers:
+        from headwater.readers import Readers
+
+        return Readers(self._context, self._datasets)
+
+    @cached_property
+    def _deployments(self) -> Deployments:
+        from headwater.serving import Deployments
+
+        return Deployments(self._context)
+
+    @cached_property
+    def _predictions(self) -> Predictions:
+        from headwater.predictions import Predictions
+
+        return Predictions(self._context)
+
+    def _active_run(self) -> str | None:
+        """Return the ID of the run that what is made here belongs to; None where there is none."""
+        return None
+
+    @property
+    def url(self) -> str:
+        """Where the lake is."""
+        return self._context.lake.url
+
+    @property
+    def ref(self) -> str:
+        """The branch or ref that is read."""
+        return self._context.ref
+
+    @property
+    def actor(self) -> str:
+        """Who acts."""
+        return self._context.actor
+
+    @property
+    def head(self) -> str:
+        """The commit ID that is read now: the branch's head, or the pinned commit."""
+        return self._context.commit or self._context.lake.head(self._context.branch)

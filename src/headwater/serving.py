@@ -1,0 +1,322 @@
+"""Deployments: which version serves in which environment, with what share of its requests, now and at any time.
+
+What serves is one `traffic` event of a model and an environment, which lists all that serves there. Every change writes
+it anew. Knows nothing of predictions.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from headwater.context import Context
+from headwater.errors import ConflictError, InvalidInputError, NotFoundError
+from headwater.ids import from_micros, new_id
+from headwater.lookup import model_id_of, name_of, version_row
+from headwater.names import check_alias, check_text, parse_model, quote, shown
+from headwater.serving_model import Deployment
+from headwater.state import Fold
+from headwater.transaction import Transaction
+
+__all__ = ["MODES", "Deployments", "deployment_of"]
+
+MODES = ("live", "canary", "shadow")
+_DEFAULT_CANARY = 10.0
+
+Entry = Mapping[str, Any]
+"""What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
+
+_COLUMNS = (
+    "d.deployment_id, d.model_id, d.version_id, d.environment, d.mode, d.recorded_at, d.actor,"
+    " coalesce((SELECT id FROM commits c WHERE c.tx = d.tx), d.tx),"
+    " (SELECT version FROM versions v WHERE v.version_id = d.version_id)"
+)
+
+
+class Deployments:
+    """The service for deployments.
+
+    Args:
+        context: What to work with.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    # -- changing -----------------------------------------------------------------------------------------------
+    def deploy(
+        self,
+        reference: str,
+        environment: str,
+        *,
+        mode: str = "live",
+        traffic: float | None = None,
+        reason: str | None = None,
+    ) -> Deployment:
+        """Deploy a version. See `Registry.deploy`."""
+        ref = parse_model(reference)
+        _check_environment(environment)
+        percent = _check_traffic(mode, traffic)
+        _check_reason(reason)
+        deployment_id = new_id()
+
+        def work(tx: Transaction) -> None:
+            version_id, model_id, number, *_ = version_row(tx.fold, ref)
+            new = {"deployment_id": deployment_id, "version_id": version_id, "mode": mode, "percent": percent}
+
+            def change(entries: list[Entry]) -> list[Entry]:
+                kept = [each for each in entries if not _replaces(new, each)]
+                return [*kept, new]
+
+            entries = _serve(tx, model_id, environment, change, reason)
+            given = next(each["percent"] for each in entries if each["deployment_id"] == deployment_id)
+            if mode == "live" and traffic is not None and float(traffic) != given:
+                raise InvalidInputError(
+                    f"the live version gets what canaries leave, {given:g} %, not {traffic:g}",
+                    hint=f"a part of the requests goes to a canary: --mode canary --traffic {traffic:g}",
+                )
+            tx.append(
+                "deployments",
+                deployment_id=deployment_id,
+                model_id=model_id,
+                version_id=version_id,
+                environment=environment,
+                mode=mode,
+                traffic=given,
+            )
+            tx.append(
+                "lineage", source=f"model:{version_id}", relation="deployed", target=f"deployment:{deployment_id}"
+            )
+            named = f"{quote(name_of(tx.fold, model_id))}/{number}"
+            share = "" if mode == "live" else f" with {given:g} %"
+            tx.subject = named
+            tx.message = f"deploy {named} to {environment}, {mode}{share}" + (f": {reason}" if reason else "")
+
+        self._context.write("deploy", work)
+        return self.get(deployment_id)
+
+    def undeploy(self, deployment: str, *, reason: str | None = None) -> Deployment:
+        """End a deployment. See `Registry.undeploy`."""
+        deployment_id = _bare(deployment)
+        _check_reason(reason)
+
+        def work(tx: Transaction) -> None:
+            found = deployment_of(tx.fold, deployment_id)
+            if not found.live:
+                raise ConflictError(
+                    f"deployment {deployment_id} serves no more", hint="`headwater deployments` lists what serves"
+                )
+            _serve(
+                tx,
+                found.model_id,
+                found.environment,
+                lambda entries: [each for each in entries if each["deployment_id"] != deployment_id],
+                reason,
+            )
+            tx.subject = found.reference
+            tx.message = f"end {found.mode} {found.reference} in {found.environment}" + (
+                f": {reason}" if reason else ""
+            )
+
+        self._context.write("undeploy", work)
+        return self.get(deployment_id)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    def predictions_of(self, deployment_id: str) -> int:
+        """Return how many predictions of a deployment have landed; no prediction is read for that."""
+        with self._context.reading() as fold:
+            (count,) = fold.one("SELECT sum(rows) FROM batches WHERE deployment_id = ?", deployment_id)
+        return int(count or 0)
+
+    def get(self, deployment: str) -> Deployment:
+        """Return one deployment.
+
+        Raises:
+            NotFoundError: There is none of that ID.
+        """
+        with self._context.reading() as fold:
+            return deployment_of(fold, _bare(deployment))
+
+    def list(self, name: str | None = None, *, environment: str | None = None, ended: bool = True) -> list[Deployment]:
+        """Return deployments, newest first. See `Registry.deployments`."""
+        with self._context.reading() as fold:
+            model_id = model_id_of(fold, parse_model(name).name, deleted=True) if name is not None else None
+            rows = fold.rows(
+                f"SELECT {_COLUMNS} FROM deployments d WHERE model_id = coalesce(?, model_id)"
+                " AND environment = coalesce(?, environment) ORDER BY deployment_id DESC",
+                model_id,
+                environment,
+            )
+            traffic = _Traffic(fold)
+            found = [_build(fold, row, traffic) for row in rows]
+        return found if ended else [each for each in found if each.live]
+
+    def serving(
+        self, environment: str | None = None, *, name: str | None = None, time: datetime | None = None
+    ) -> builtins.list[Deployment]:
+        """Return what serves, or what served at a time. See `Registry.serving`."""
+        if time is None:
+            return self.list(name, environment=environment, ended=False)
+        if time.tzinfo is None:
+            raise InvalidInputError(f"{time} does not say its time zone", hint="use datetime(..., tzinfo=UTC)")
+        micros = int(time.astimezone(UTC).timestamp() * 1_000_000)
+        with self._context.reading() as fold:
+            (position,) = fold.one("SELECT max(position) FROM commits WHERE id = landed AND micros <= ?", micros)
+            if position is None:
+                return []
+            model_id = model_id_of(fold, parse_model(name).name, deleted=True) if name is not None else None
+            traffic = _Traffic(fold, position)
+            rows = fold.rows(f"SELECT {_COLUMNS} FROM deployments d ORDER BY deployment_id DESC")
+            found = [_build(fold, row, traffic) for row in rows]
+        return [
+            each
+            for each in found
+            if each.live and environment in (None, each.environment) and model_id in (None, each.model_id)
+        ]
+
+
+def deployment_of(fold: Fold, deployment_id: str) -> Deployment:
+    """Return a deployment of a folded state.
+
+    Raises:
+        NotFoundError: There is none of that ID.
+    """
+    row = fold.one(f"SELECT {_COLUMNS} FROM deployments d WHERE deployment_id = ?", deployment_id)
+    if row is None:
+        raise NotFoundError(
+            f"there is no deployment {shown(deployment_id)}", hint="`headwater deployments --all` lists them"
+        )
+    return _build(fold, row, _Traffic(fold, model_id=row[1]))
+
+
+class _Traffic:
+    """What the `traffic` events of a state say: who serves with what share, and when and by whom one was ended.
+
+    Args:
+        fold: The state.
+        position: Only what had landed by then, as `lake.commits` counts landings.
+        model_id: Only of this model.
+    """
+
+    def __init__(self, fold: Fold, position: int | None = None, model_id: str | None = None) -> None:
+        rows = fold.rows(
+            "SELECT e.event_id, e.subject, e.key, e.value, e.prev, e.actor, e.reason, c.position, c.landed_micros"
+            " FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.kind = 'traffic'"
+            + (" AND e.subject = ?" if model_id is not None else "")
+            + " ORDER BY c.position, e.event_id",
+            *([model_id] if model_id is not None else []),
+        )
+        rows = [row for row in rows if position is None or (row[7] is not None and row[7] <= position)]
+        replaced = {prev for row in rows for prev in json.loads(row[4])}
+        self.percent: dict[str, float] = {}
+        self.reason: dict[str, str | None] = {}
+        self.ended: dict[str, tuple[int | None, str]] = {}
+        serving: dict[tuple[str, str], set[str]] = {}
+        for event_id, subject, key, value, _, actor, reason, _, landed in rows:
+            listed = {each["deployment_id"]: each["percent"] for each in json.loads(value or "[]")}
+            known = serving.setdefault((subject, key), set())
+            for each in known - listed.keys():
+                self.ended.setdefault(each, (landed, actor))
+            for each, percent in listed.items():
+                if each not in known:
+                    self.reason.setdefault(each, reason)
+                known.add(each)
+                if event_id not in replaced:
+                    self.percent[each] = percent
+        for each in self.percent:
+            self.ended.pop(each, None)
+
+
+def _build(fold: Fold, row: Any, traffic: _Traffic) -> Deployment:
+    deployment_id, model_id, version_id, environment, mode, micros, actor, commit, version = row
+    ended, by = traffic.ended.get(deployment_id, (None, None))
+    return Deployment(
+        deployment_id=deployment_id,
+        name=name_of(fold, model_id),
+        version=version,
+        version_id=version_id,
+        model_id=model_id,
+        environment=environment,
+        mode=mode,
+        traffic=traffic.percent.get(deployment_id),
+        live=deployment_id in traffic.percent,
+        commit=commit,
+        recorded_at=from_micros(micros),
+        actor=actor,
+        ended_at=from_micros(ended) if ended is not None else None,
+        ended_by=by,
+        reason=traffic.reason.get(deployment_id),
+    )
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+def _replaces(new: Entry, old: Entry) -> bool:
+    """Return whether a deployment ends another: the live one, the same version in the same mode, or its canary."""
+    if new["mode"] == "live" and old["mode"] == "live":
+        return True
+    same = bool(new["version_id"] == old["version_id"])
+    return same and (new["mode"] == old["mode"] or (new["mode"] == "live" and old["mode"] == "canary"))
+
+
+def _serve(
+    tx: Transaction, model_id: str, environment: str, change: Callable[[list[Entry]], list[Entry]], reason: str | None
+) -> list[Entry]:
+    """Write what serves after a change, and return it.
+
+    Raises:
+        InvalidInputError: The canaries would get more than all requests.
+        ConflictError: Two branches deployed a live version each, and the change does not say which one stays.
+    """
+    known: dict[str, Entry] = {}
+    for _, value in tx.fold.standing(model_id, "traffic", environment):
+        known.update((each["deployment_id"], each) for each in json.loads(value or "[]"))
+    entries = change(list(known.values()))
+    rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
+    if rest < 0:
+        raise InvalidInputError(
+            f"the canaries in {environment} would get {100 - rest:g} % of the requests",
+            hint="give this one less, or end another: `headwater undeploy DEPLOYMENT_ID`",
+        )
+    if sum(each["mode"] == "live" for each in entries) > 1:
+        raise ConflictError(
+            f"two live versions stand in {environment}, since two branches deployed one each",
+            hint="deploy the one that is to stay, live",
+        )
+    entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
+    tx.event(model_id, "traffic", json.dumps(entries, separators=(",", ":")), key=environment, reason=reason)
+    tx.fence(model_id)
+    return entries
+
+
+def _check_environment(environment: str) -> None:
+    try:
+        check_alias(environment)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"not an environment: {shown(environment)}", hint="use a word such as 'production'"
+        ) from error
+
+
+def _check_traffic(mode: str, traffic: float | None) -> float:
+    if mode not in MODES:
+        raise InvalidInputError(f"not a mode: {shown(mode)}", hint=f"choose {', '.join(MODES)}")
+    if traffic is None:
+        return _DEFAULT_CANARY if mode == "canary" else 100.0
+    if isinstance(traffic, bool) or not isinstance(traffic, int | float) or not math.isfinite(traffic):
+        raise InvalidInputError(f"not a percentage: {shown(repr(traffic))}", hint="give a number from 0 to 100")
+    if not 0 <= traffic <= 100:
+        raise InvalidInputError(f"not a percentage: {traffic:g}", hint="give a number from 0 to 100")
+    return float(traffic)
+
+
+def _check_reason(reason: str | None) -> None:
+    if reason is not None and len(check_text(reason, "reason")) > 10_000:
+        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
+
+
+def _bare(deployment: str) -> str:
+    return deployment.removeprefix("deployment:")

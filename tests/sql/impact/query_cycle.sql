@@ -1,0 +1,1 @@
+SELECT depth, urn, relation, parent_urn FROM impact('flights')

@@ -1,0 +1,1 @@
+SELECT depth, urn, relation, predictions FROM impact('model:delay')

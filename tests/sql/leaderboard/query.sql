@@ -1,0 +1,1 @@
+SELECT version, key, value, rank, dataset, source, aliases FROM leaderboard('delay')

@@ -1,0 +1,1 @@
+SELECT * FROM lineage_nodes ORDER BY urn

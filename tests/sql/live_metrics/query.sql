@@ -1,0 +1,1 @@
+SELECT * FROM live_metrics ORDER BY day, deployment_id

@@ -1,0 +1,1 @@
+SELECT * FROM trace('prediction:q1')

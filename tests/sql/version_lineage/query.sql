@@ -1,0 +1,1 @@
+SELECT * FROM version_lineage ORDER BY version_id
