@@ -343,3 +343,46 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_logged(
         monkeypatch.undo()
         log.log(external_id="c")
     assert landed(registry) == ["a", "c"]
+
+
+def test_what_is_too_large_to_be_read_again_is_refused_and_harms_nothing(
+    registry: Registry, deployment: Deployment
+) -> None:
+    with registry.predictions(deployment) as log:
+        before = log.log(output="1")
+        with pytest.raises(InvalidInputError, match="too many for one prediction"):
+            log.log(input={"x": "a" * (65 << 20)})
+        after = log.log(output="2")
+    assert [registry.prediction(each).output for each in (before, after)] == ["1", "2"]
+
+
+def test_what_is_too_deep_is_refused(registry: Registry, deployment: Deployment) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    with registry.predictions(deployment) as log, pytest.raises(InvalidInputError, match="can't be kept"):
+        log.log(input=nested)
+
+
+def test_a_closed_logger_does_not_let_anybody_wait(registry: Registry, deployment: Deployment) -> None:
+    log = registry.predictions(deployment)
+    log.log(output="1")
+    log.close()
+    with pytest.raises(InvalidInputError, match="closed"):
+        log.flush(wait=True)
+
+
+def test_a_segment_that_nobody_can_read_is_laid_aside_and_in_nobody_s_way(
+    registry: Registry, deployment: Deployment
+) -> None:
+    from headwater.prediction_segments import Segment, prediction_frame
+
+    about = {"deployment_id": deployment.deployment_id, "version_id": deployment.version_id, "branch": "main"}
+    folder = registry._context.lake.spool / "predictions"
+    bad = Segment.create(folder, about | {"actor": "x"})
+    bad.append(prediction_frame(bytes(16), 1, None, None, (b"\xff\xfe", None, None, None, None)))
+    bad.release()
+    with registry.predictions(deployment) as log:
+        kept = log.log(output="good")
+    assert registry.prediction(kept).output == "good"
+    assert [path.suffix for path in folder.iterdir()] == [".damaged"]

@@ -5,12 +5,13 @@ Knows segments and transactions; knows no logger.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from headwater.context import Context
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, IntegrityError
 from headwater.ids import texts_of_ids
 from headwater.prediction_rows import constant
 from headwater.prediction_segments import Contents, Segment, leftovers
@@ -29,6 +30,10 @@ def take_leftovers(context: Context) -> tuple[int, list[HeadwaterError]]:
         except HeadwaterError as error:
             segment.release()
             errors.append(error)
+        except (ValueError, KeyError, TypeError, struct.error) as error:
+            # What can't be read would be in the way of all that comes later. (Arrow's errors are ValueErrors.)
+            segment.keep_damaged()
+            errors.append(IntegrityError(f"{segment.path.name} is not what was written, and is laid aside: {error}"))
     return rows, errors
 
 

@@ -163,7 +163,7 @@ class PredictionLogger:
             low = self._random()
             octets = (high << 64 | low).to_bytes(16, "big")
             frame = prediction_frame(octets, micros, score, latency_ms, texts)
-        except (UnicodeEncodeError, TypeError, ValueError, OverflowError, struct.error) as error:
+        except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
             if isinstance(error, HeadwaterError):
                 raise
             raise InvalidInputError(f"the prediction can't be kept: {error}") from error
@@ -245,6 +245,8 @@ class PredictionLogger:
         Raises:
             LakeError: With `wait`: the lake can't be reached or written; what was logged stays in the spool.
         """
+        if self._closed:
+            raise InvalidInputError("the logger is closed", hint="make another: `reg.predictions(DEPLOYMENT)`")
         with self._news:
             self._asked += 1
             asked = self._asked
@@ -253,7 +255,8 @@ class PredictionLogger:
         if not wait:
             return
         with self._news:
-            self._news.wait_for(lambda: self._answered >= asked)
+            # Closed meanwhile by another thread, nobody answers any more; closing has landed what there was.
+            self._news.wait_for(lambda: self._answered >= asked or self._closed)
             error = self._error
         if error is not None:
             raise LakeError(

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
-from headwater.errors import LakeError
+from headwater.errors import InvalidInputError, LakeError
 from headwater.ids import new_id
 
 __all__ = ["Contents", "Segment", "leftovers", "outcome_frame", "prediction_frame"]
@@ -133,7 +133,13 @@ class Segment:
 
         Raises:
             LakeError: It can't be written, and then nothing of it is.
+            InvalidInputError: It is longer than any that is read again.
         """
+        if len(frame) - _HEAD.size > _LONGEST:
+            raise InvalidInputError(
+                f"{len(frame):,} bytes are too many for one prediction or outcome",
+                hint=f"at most {_LONGEST:,} bytes are kept; name a row of a dataset instead",
+            )
         try:
             written = os.write(self._descriptor, frame)
             if written != len(frame):
@@ -150,8 +156,13 @@ class Segment:
     def sync(self) -> None:
         """Wait until the disk has all of it."""
         if self.unsynced:
+            # Before, not after: what is written meanwhile needs another; and after a failure there has to be one.
             self.unsynced = False
-            os.fsync(self._descriptor)
+            try:
+                os.fsync(self._descriptor)
+            except BaseException:
+                self.unsynced = True
+                raise
 
     def read(self) -> Contents:
         """Return what it holds."""
@@ -228,7 +239,10 @@ def _parse(body: bytes) -> Contents:
     while at + _HEAD.size <= end:
         length, checksum, kind = _HEAD.unpack_from(body, at)
         start = at + _HEAD.size
-        if start + length > end or length > _LONGEST:
+        if length > _LONGEST:
+            found.damaged = any(body[at:])
+            break
+        if start + length > end:
             break
         part = body[start : start + length]
         if crc32(part, kind) != checksum:

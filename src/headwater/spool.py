@@ -147,6 +147,9 @@ class Spool:
             try:
                 with disk_errors(self.path):
                     os.fsync(descriptor)
+            except BaseException:
+                self._synced = False
+                raise
             finally:
                 os.close(descriptor)
         if trouble is not None:
