@@ -15,6 +15,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -44,6 +45,13 @@ def landed(registry: Registry) -> list[str]:
 def spooled(registry: Registry) -> list[str]:
     folder = registry._context.lake.spool / "predictions"
     return sorted(path.suffix for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def deep() -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(5000):
+        value = {"a": value}
+    return value
 
 
 # -- logging ----------------------------------------------------------------------------------------------------------
@@ -101,11 +109,15 @@ def test_what_is_logged_lands_as_it_was_given(registry: Registry, deployment: De
         ({"predicted_at": datetime(1960, 1, 1, tzinfo=UTC)}, "before 1970"),
         ({"input": "[1]"}, "not a JSON object"),
         ({"input": "{"}, "can't be kept"),
+        ({"input": deep()}, "can't be kept: it is nested too deep"),
+        ({"input": '{"a":' * 100_000 + "1" + "}" * 100_000}, "can't be kept: it is nested too deep"),
+        ({"output": deep()}, "can't be kept: it is nested too deep"),
         ({"score": "high"}, "can't be kept"),
         ({"external_id": "a\0"}, "not text"),
         ({"external_id": "\ud800"}, "can't be kept"),
         ({"dataset": "none@1.0.0"}, "no dataset version"),
     ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_what_can_not_be_kept_is_refused_and_the_logger_goes_on(
     registry: Registry, deployment: Deployment, given: dict[str, Any], said: str
@@ -117,6 +129,8 @@ def test_what_can_not_be_kept_is_refused_and_the_logger_goes_on(
             log.outcome("x", 1)
         with pytest.raises(InvalidInputError, match="needs a label"):
             log.outcome(deployment.deployment_id, None)
+        with pytest.raises(InvalidInputError, match="the outcome can't be kept: it is nested too deep"):
+            log.outcome(deployment.deployment_id, deep())
         log.log(external_id="fine")
     assert landed(registry) == ["fine"]
     with pytest.raises(LakeError, match="is closed"):
@@ -161,6 +175,47 @@ def test_closing_the_registry_closes_its_loggers(registry_url: str, registry: Re
         log.log(external_id="a")
         log.log(predicted_at=datetime.now(UTC) - timedelta(days=1), external_id="b")
     assert landed(registry) == ["b", "a"]
+
+
+@pytest.mark.timeout(60)
+def test_flushing_a_logger_that_is_closed_returns_or_says_so(
+    registry: Registry, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = registry.predictions(deployment)
+    log.log(external_id="a")
+    log.close()
+    log.flush(wait=True)
+    again = registry.predictions(deployment)
+    again.log(external_id="b")
+    with monkeypatch.context() as patch:
+        patch.setattr("headwater.prediction_log.land", lambda *_: (_ for _ in ()).throw(LakeError("gone")))
+        with pytest.raises(LakeError, match="gone"):
+            again.close()
+    with pytest.raises(InvalidInputError, match="the logger is closed, and 1 predictions"):
+        again.flush(wait=True)
+
+
+@pytest.mark.timeout(60)
+def test_closing_while_others_flush_leaves_none_of_them_waiting(registry: Registry, deployment: Deployment) -> None:
+    log = registry.predictions(deployment)
+    log.log(external_id="a")
+    unexpected: list[BaseException] = []
+
+    def flush() -> None:
+        try:
+            for _ in range(200):
+                log.flush(wait=True)
+        except HeadwaterError as error:
+            unexpected.append(error)
+
+    threads = [threading.Thread(target=flush, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    log.close()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert (unexpected, landed(registry)) == ([], ["a"])
 
 
 def test_a_logger_writes_to_its_branch(registry: Registry, deployment: Deployment) -> None:
@@ -240,6 +295,55 @@ def test_what_is_damaged_is_kept_for_a_person(registry: Registry, deployment: De
         pass
     assert "c" not in landed(registry)
     assert spooled(registry) == [".damaged"]
+
+
+def test_what_is_longer_than_can_be_read_back_is_refused(registry: Registry, deployment: Deployment) -> None:
+    with registry.predictions(deployment) as log:
+        kept = log.log(external_id="a")
+        with pytest.raises(InvalidInputError, match=r"takes 67,108,9\d\d bytes, and the most is 67,108,864"):
+            log.log(output="x" * (64 << 20))
+        with pytest.raises(InvalidInputError, match="the outcome can't be kept"):
+            log.outcome(kept, "x" * (64 << 20))
+        log.log(external_id="b")
+        assert log.status().logged == 2
+    assert landed(registry) == ["a", "b"]
+
+
+@pytest.mark.parametrize("too_long", [True, False])
+def test_what_stops_at_a_frame_that_is_there_in_full_is_kept(
+    registry: Registry, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, too_long: bool
+) -> None:
+    path = left_behind(registry, deployment, ["a", "b" * 500, "c"])
+    body = path.read_bytes()
+    monkeypatch.setattr("headwater.prediction_segments._LONGEST", 400 if too_long else 64 << 20)
+    if not too_long:
+        path.write_bytes(body[:-1] + b"?")  # the last frame
+    with registry.predictions(deployment) as log:
+        log.flush(wait=True)
+        assert "is damaged" in (log.status().error or "")
+    assert sorted(landed(registry)) == (["a"] if too_long else ["a", "b" * 500])
+    assert spooled(registry) == [".damaged"]
+
+
+def test_what_can_not_be_landed_does_not_stand_in_the_way(registry: Registry, deployment: Deployment) -> None:
+    folder = registry._context.lake.spool / "predictions"
+    whole = {
+        "deployment_id": deployment.deployment_id, "version_id": deployment.version_id, "branch": "main", "actor": "x"
+    }  # fmt: skip
+    for about, name in (({"branch": "main"}, b"a"), (whole, b"\xff")):
+        segment = Segment.create(folder, about)
+        segment.append(prediction_frame(bytes(16), 1, None, None, (name, None, None, None, None)))
+        segment.release()
+    short = Segment.create(folder, whole)
+    short.append(struct.pack("<IIB", 3, crc32(b"abc", 1), 1) + b"abc")
+    short.release()
+    left_behind(registry, deployment, ["left"])
+    with registry.predictions(deployment) as log:
+        log.log(external_id="new")
+        log.flush(wait=True)
+        assert "can't be landed, and is now" in (log.status().error or "")
+    assert sorted(landed(registry)) == ["left", "new"]
+    assert spooled(registry) == [".damaged"] * 3
 
 
 def test_a_segment_that_was_never_finished_is_cleared_away(registry: Registry, deployment: Deployment) -> None:
@@ -343,46 +447,3 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_logged(
         monkeypatch.undo()
         log.log(external_id="c")
     assert landed(registry) == ["a", "c"]
-
-
-def test_what_is_too_large_to_be_read_again_is_refused_and_harms_nothing(
-    registry: Registry, deployment: Deployment
-) -> None:
-    with registry.predictions(deployment) as log:
-        before = log.log(output="1")
-        with pytest.raises(InvalidInputError, match="too many for one prediction"):
-            log.log(input={"x": "a" * (65 << 20)})
-        after = log.log(output="2")
-    assert [registry.prediction(each).output for each in (before, after)] == ["1", "2"]
-
-
-def test_what_is_too_deep_is_refused(registry: Registry, deployment: Deployment) -> None:
-    nested: dict[str, Any] = {}
-    for _ in range(100_000):
-        nested = {"a": nested}
-    with registry.predictions(deployment) as log, pytest.raises(InvalidInputError, match="can't be kept"):
-        log.log(input=nested)
-
-
-def test_a_closed_logger_does_not_let_anybody_wait(registry: Registry, deployment: Deployment) -> None:
-    log = registry.predictions(deployment)
-    log.log(output="1")
-    log.close()
-    with pytest.raises(InvalidInputError, match="closed"):
-        log.flush(wait=True)
-
-
-def test_a_segment_that_nobody_can_read_is_laid_aside_and_in_nobody_s_way(
-    registry: Registry, deployment: Deployment
-) -> None:
-    from headwater.prediction_segments import Segment, prediction_frame
-
-    about = {"deployment_id": deployment.deployment_id, "version_id": deployment.version_id, "branch": "main"}
-    folder = registry._context.lake.spool / "predictions"
-    bad = Segment.create(folder, about | {"actor": "x"})
-    bad.append(prediction_frame(bytes(16), 1, None, None, (b"\xff\xfe", None, None, None, None)))
-    bad.release()
-    with registry.predictions(deployment) as log:
-        kept = log.log(output="good")
-    assert registry.prediction(kept).output == "good"
-    assert [path.suffix for path in folder.iterdir()] == [".damaged"]

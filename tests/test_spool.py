@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater import frames
-from headwater.errors import InvalidInputError
+from headwater.errors import InvalidInputError, LakeError
+from headwater.prediction_segments import Segment
 from headwater.spool import Spool, is_owned
 from headwater.where import rewritten
 
@@ -47,6 +49,31 @@ def test_dropping_empties_the_file_and_numbers_go_on(tmp_path: Path) -> None:
     assert spool.append(b"three") == 3
     assert spool.frames(0, 1 << 20) == [(3, b"three")]
     spool.close()
+
+
+@pytest.mark.parametrize("kind", ["spool", "segment"])
+def test_what_the_disk_failed_to_keep_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    owned = Spool.create(tmp_path / "a.spool", {}) if kind == "spool" else Segment.create(tmp_path, {})
+    owned.append(b"one")
+    failing = True
+    calls = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for _ in range(2):
+        with pytest.raises((OSError, LakeError)):
+            owned.sync()
+    failing = False
+    owned.sync()
+    owned.sync()
+    assert calls == 3
 
 
 @given(cut=st.integers(1, 60), noise=st.binary(max_size=50))

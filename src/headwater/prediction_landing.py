@@ -5,13 +5,12 @@ Knows segments and transactions; knows no logger.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from headwater.context import Context
-from headwater.errors import HeadwaterError, IntegrityError
+from headwater.errors import HeadwaterError, LakeError
 from headwater.ids import texts_of_ids
 from headwater.prediction_rows import constant
 from headwater.prediction_segments import Contents, Segment, leftovers
@@ -23,32 +22,47 @@ __all__ = ["land", "take_leftovers"]
 
 def take_leftovers(context: Context) -> tuple[int, list[HeadwaterError]]:
     """Land what dead processes left in the spool, each on its own branch; return how many rows, and what went wrong."""
-    rows, errors = 0, []
+    rows, errors = 0, list[HeadwaterError]()
     for segment in leftovers(context.lake.spool / "predictions"):
         try:
-            rows += land(context, segment)
+            landed, damage = land(context, segment)
+            rows += landed
+            errors += [damage] if damage is not None else []
         except HeadwaterError as error:
             segment.release()
             errors.append(error)
-        except (ValueError, KeyError, TypeError, struct.error) as error:
-            # What can't be read would be in the way of all that comes later. (Arrow's errors are ValueErrors.)
-            segment.keep_damaged()
-            errors.append(IntegrityError(f"{segment.path.name} is not what was written, and is laid aside: {error}"))
+        except (OSError, MemoryError) as error:
+            # Not the segment's fault: it stays, and is tried again.
+            segment.release()
+            errors.append(LakeError(f"{segment.path} can't be landed now: {type(error).__name__}: {error}"))
+        except Exception as error:  # whatever is in it, it must not stand in the way of the others
+            aside = segment.keep_damaged()
+            errors.append(
+                LakeError(f"a file of the spool can't be landed, and is now {aside}: {type(error).__name__}: {error}")
+            )
     return rows, errors
 
 
-def land(context: Context, segment: Segment) -> int:
-    """Land a segment that nobody writes to any more, unless it has landed, and delete it; return its rows."""
+def land(context: Context, segment: Segment) -> tuple[int, LakeError | None]:
+    """Land a segment that nobody writes to any more, unless it has landed, and delete it, or lay it aside if damaged.
+
+    Returns:
+        How many rows of it are in the lake, and what is to be said of it if it is damaged.
+    """
     found = segment.read()
     about = found.about
-    if len(found) and "branch" in about:
+    known = "branch" in about
+    if len(found) and known:
         on = replace(context, branch=about["branch"], commit=None, ref=about["branch"], actor=about["actor"])
         on.write("log-predictions", lambda tx: _append(tx, found))
-    if found.damaged or (len(found) and "branch" not in about):
-        segment.keep_damaged()
-    else:
-        segment.delete()
-    return len(found)
+    if found.damaged or (len(found) and not known):
+        aside = segment.keep_damaged()
+        rows = len(found) if known else 0
+        return rows, LakeError(
+            f"a file of the spool is damaged: {rows:,} rows of it are in the lake, the rest in {aside}"
+        )
+    segment.delete()
+    return len(found), None
 
 
 def _append(tx: Transaction, found: Contents) -> None:

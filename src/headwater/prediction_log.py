@@ -32,6 +32,8 @@ __all__ = ["PredictionLogger"]
 
 _LONGEST_PAUSE = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNFIT = (TypeError, ValueError, OverflowError, RecursionError, struct.error)
+"""What a value raises that can't be kept."""
 
 _loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
 
@@ -147,7 +149,7 @@ class PredictionLogger:
             row_key: And the row's key in it.
 
         Raises:
-            InvalidInputError: Something can't be kept, such as a time without a zone.
+            InvalidInputError: Something can't be kept, such as a time without a zone, or more than 64 MiB.
             LakeError: The spool's disk is full or can't be written.
         """
         micros = time.time_ns() // 1000 if predicted_at is None else _micros(predicted_at)
@@ -163,10 +165,10 @@ class PredictionLogger:
             low = self._random()
             octets = (high << 64 | low).to_bytes(16, "big")
             frame = prediction_frame(octets, micros, score, latency_ms, texts)
-        except (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
+        except _UNFIT as error:
             if isinstance(error, HeadwaterError):
                 raise
-            raise InvalidInputError(f"the prediction can't be kept: {error}") from error
+            raise _unfit("prediction", error) from error
         self._append(frame)
         text = f"{high:016x}{low:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -175,7 +177,7 @@ class PredictionLogger:
         """Log what proved true of a prediction, of this deployment or any other; the last observed stands.
 
         Raises:
-            InvalidInputError: That is no prediction's ID, or there is no label.
+            InvalidInputError: That is no prediction's ID, there is no label, or it can't be kept.
             LakeError: The spool's disk is full or can't be written.
         """
         bare = prediction_id.removeprefix("prediction:").lower()
@@ -184,7 +186,13 @@ class PredictionLogger:
         if label is None:
             raise InvalidInputError("an outcome needs a label")
         micros = time.time_ns() // 1000 if observed_at is None else _micros(observed_at)
-        self._append(outcome_frame(bytes.fromhex(bare.replace("-", "")), micros, _text(label)))
+        try:
+            frame = outcome_frame(bytes.fromhex(bare.replace("-", "")), micros, _text(label))
+        except _UNFIT as error:
+            if isinstance(error, HeadwaterError):
+                raise
+            raise _unfit("outcome", error) from error
+        self._append(frame)
 
     def _append(self, frame: bytes) -> None:
         with self._guard:
@@ -243,10 +251,12 @@ class PredictionLogger:
             wait: Return when it has landed.
 
         Raises:
+            InvalidInputError: The logger is closed, and not all has landed: the next logger lands it.
             LakeError: With `wait`: the lake can't be reached or written; what was logged stays in the spool.
         """
         if self._closed:
-            raise InvalidInputError("the logger is closed", hint="make another: `reg.predictions(DEPLOYMENT)`")
+            self._check_landed()
+            return
         with self._news:
             self._asked += 1
             asked = self._asked
@@ -255,14 +265,28 @@ class PredictionLogger:
         if not wait:
             return
         with self._news:
-            # Closed meanwhile by another thread, nobody answers any more; closing has landed what there was.
             self._news.wait_for(lambda: self._answered >= asked or self._closed)
-            error = self._error
+            answered, thread = self._answered >= asked, self._thread
+        if not answered:
+            # Closed meanwhile: the thread ends after what it is at, and may not have heard of this call.
+            if thread is not None:
+                thread.join()
+            self._check_landed()
+            return
+        error = self._error
         if error is not None:
             raise LakeError(
                 f"{self.status().waiting:,} predictions are in the spool and not in the lake: {error.message}",
                 hint="they land when the lake is there again, also after a restart",
             ) from error
+
+    def _check_landed(self) -> None:
+        """See that a logger that is closed has nothing left to land."""
+        if waiting := self.status().waiting:
+            raise InvalidInputError(
+                f"the logger is closed, and {waiting:,} predictions are in the spool and not in the lake",
+                hint="they land with the next logger: make one with `reg.predictions(deployment)`",
+            )
 
     def close(self) -> None:
         """Send what was logged to the lake and let go of the spool. What can't land now lands with the next logger.
@@ -365,8 +389,9 @@ class PredictionLogger:
     def _land(self) -> None:
         while self._waiting:
             segment = self._waiting[0]
-            rows = segment.rows
-            land(self._context, segment)
+            rows, damage = land(self._context, segment)
+            if damage is not None:
+                self._others = damage.message
             with self._guard:
                 self._waiting.pop(0)
                 self._landed += rows
@@ -381,6 +406,11 @@ def _micros(when: datetime) -> int:
     if micros < 0:
         raise InvalidInputError(f"{when} is before 1970")
     return micros
+
+
+def _unfit(what: str, error: Exception) -> InvalidInputError:
+    why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+    return InvalidInputError(f"the {what} can't be kept: {why}")
 
 
 def _text(value: object) -> bytes:

@@ -51,8 +51,12 @@ def prediction_frame(
         score: As in the table.
         latency_ms: As in the table.
         texts: External ID, output, input, dataset ID and row key, in UTF-8.
+
+    Raises:
+        InvalidInputError: It is longer than what is read back.
     """
     a, b, c, d, e = texts
+    _check_length("prediction", _FIXED.size + sum(len(each) for each in texts if each))
     body = _FIXED.pack(
         octets,
         micros,
@@ -69,9 +73,22 @@ def prediction_frame(
 
 
 def outcome_frame(octets: bytes, micros: int, label: bytes) -> bytes:
-    """Return the frame of an outcome: the prediction's ID, when it was observed, and what was true."""
+    """Return the frame of an outcome: the prediction's ID, when it was observed, and what was true.
+
+    Raises:
+        InvalidInputError: It is longer than what is read back.
+    """
+    _check_length("outcome", _OUTCOME_FIXED.size + len(label))
     body = _OUTCOME_FIXED.pack(octets, micros, len(label)) + label
     return _HEAD.pack(len(body), crc32(body, _OUTCOME), _OUTCOME) + body
+
+
+def _check_length(what: str, length: int) -> None:
+    if length > _LONGEST:
+        raise InvalidInputError(
+            f"the {what} can't be kept: it takes {length:,} bytes, and the most is {_LONGEST:,}",
+            hint="log a dataset and a row key, or the place where the value is kept",
+        )
 
 
 @dataclass(slots=True)
@@ -81,7 +98,7 @@ class Contents:
     about: Mapping[str, str]
     digest: str = ""
     damaged: bool = False
-    """Whether it ends in what no crash leaves: a frame that is there in full and is not what was written."""
+    """Whether it holds what no crash leaves: a frame that is there in full and can't be read, or that none wrote."""
     octets: list[bytes] = field(default_factory=list)
     micros: list[int] = field(default_factory=list)
     score: list[float | None] = field(default_factory=list)
@@ -99,15 +116,13 @@ class Segment:
     Attributes:
         path: Where it is.
         rows: How many predictions and outcomes this process has written to it.
-        unsynced: Whether the disk may lack some of what was written.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.rows = 0
-        self.unsynced = False
         self._descriptor = descriptor
-        self._size = os.fstat(descriptor).st_size
+        self._size = self._durable = os.fstat(descriptor).st_size
 
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, str]) -> Segment:
@@ -133,13 +148,7 @@ class Segment:
 
         Raises:
             LakeError: It can't be written, and then nothing of it is.
-            InvalidInputError: It is longer than any that is read again.
         """
-        if len(frame) - _HEAD.size > _LONGEST:
-            raise InvalidInputError(
-                f"{len(frame):,} bytes are too many for one prediction or outcome",
-                hint=f"at most {_LONGEST:,} bytes are kept; name a row of a dataset instead",
-            )
         try:
             written = os.write(self._descriptor, frame)
             if written != len(frame):
@@ -151,18 +160,13 @@ class Segment:
             ) from error
         self._size += written
         self.rows += 1
-        self.unsynced = True
 
     def sync(self) -> None:
         """Wait until the disk has all of it."""
-        if self.unsynced:
-            # Before, not after: what is written meanwhile needs another; and after a failure there has to be one.
-            self.unsynced = False
-            try:
-                os.fsync(self._descriptor)
-            except BaseException:
-                self.unsynced = True
-                raise
+        size = self._size  # what another thread appends from here on is for the next time
+        if self._durable < size:
+            os.fsync(self._descriptor)
+            self._durable = max(self._durable, size)
 
     def read(self) -> Contents:
         """Return what it holds."""
@@ -174,11 +178,15 @@ class Segment:
         self.path.unlink(missing_ok=True)
         self.release()
 
-    def keep_damaged(self) -> None:
-        """Lay it aside under another name: what is whole of it is in the lake, and the rest is for a person to see."""
-        with contextlib.suppress(OSError):
-            self.path.rename(self.path.with_suffix(".damaged"))
+    def keep_damaged(self) -> Path:
+        """Lay it aside under another name, for a person to see, and return where it is."""
+        aside = self.path.with_suffix(".damaged")
+        try:
+            self.path.rename(aside)
+        except OSError:
+            aside = self.path
         self.release()
+        return aside
 
     def release(self) -> None:
         """Let go of it, and leave it to whoever comes next."""
@@ -240,14 +248,14 @@ def _parse(body: bytes) -> Contents:
         length, checksum, kind = _HEAD.unpack_from(body, at)
         start = at + _HEAD.size
         if length > _LONGEST:
-            found.damaged = any(body[at:])
+            found.damaged = True
             break
         if start + length > end:
             break
         part = body[start : start + length]
         if crc32(part, kind) != checksum:
             # Zeros are what some file systems leave after a power cut.
-            found.damaged = start + length < end and any(body[at:])
+            found.damaged = any(body[at:])
             break
         if kind == _PREDICTION:
             _add_prediction(found, part)
@@ -256,6 +264,8 @@ def _parse(body: bytes) -> Contents:
             found.outcomes.append((octets, micros, part[_OUTCOME_FIXED.size :]))
         elif kind == _ABOUT and at == 0:
             found.about = json.loads(part)
+        elif part or kind != _ABOUT:
+            found.damaged = True
         at = start + length
     found.digest = sha256(memoryview(body)[:at]).hexdigest()
     return found

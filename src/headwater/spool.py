@@ -55,7 +55,8 @@ class Spool:
         self._guard = threading.Lock()
         self._start = 0
         self._end = 0
-        self._synced = True
+        self._writes = 0
+        self._durable = 0
         self._held: list[tuple[int, bytes]] = []
         self._held_bytes = 0
         self._trouble: LakeError | None = None
@@ -141,17 +142,16 @@ class Spool:
             while self._held and self._try(_framed(*self._held[0])):
                 self._held_bytes -= len(self._held.pop(0)[1])
             trouble = self._trouble if self._held else None
-            descriptor = -1 if self._synced or self._descriptor < 0 else os.dup(self._descriptor)
-            self._synced = True
+            writes = self._writes
+            descriptor = -1 if self._durable == writes or self._descriptor < 0 else os.dup(self._descriptor)
         if descriptor >= 0:
             try:
                 with disk_errors(self.path):
                     os.fsync(descriptor)
-            except BaseException:
-                self._synced = False
-                raise
             finally:
                 os.close(descriptor)
+            with self._guard:
+                self._durable = max(self._durable, writes)
         if trouble is not None:
             raise trouble
 
@@ -177,7 +177,7 @@ class Spool:
                 os.ftruncate(self._descriptor, self._end)
             raise
         self._end = at
-        self._synced = False
+        self._writes += 1
 
     # -- reading ------------------------------------------------------------------------------------------------
     def frames(self, after: int, most: int) -> list[tuple[int, bytes]]:
