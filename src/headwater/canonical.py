@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from headwater.sqltext import identifier
+
 if TYPE_CHECKING:
     from duckdb.sqltypes import DuckDBPyType
 
-__all__ = ["common_type", "hashes", "identifier", "printable", "row_text", "summaries"]
+__all__ = ["common_type", "hashes", "printable", "row_text", "summaries"]
 
 _LONGEST_VALUE = 200
 _NUMBERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"}
@@ -20,11 +22,6 @@ _PLAIN = _NUMBERS | {
 _AS_THEY_ARE = _NUMBERS | {"float", "double", "boolean"}
 _WHOLE = _NUMBERS | {"hugeint", "uhugeint"}
 _TIMES = {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
-
-
-def identifier(name: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def row_text(columns: Sequence[str], types: Mapping[str, DuckDBPyType]) -> str:

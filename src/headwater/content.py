@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwater.calm import calm
-from headwater.canonical import common_type, hashes, identifier, printable, row_text, summaries
+from headwater.canonical import common_type, hashes, printable, row_text, summaries
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
 from headwater.lake.objects import disk_errors
 from headwater.model import as_json
 from headwater.names import shown
+from headwater.sqltext import identifier
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -17,6 +17,7 @@ from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
 from headwater.lake.base import CHUNK
 from headwater.query_tables import NO_ROWS, commits, select, views
 from headwater.schema import TABLES
+from headwater.sqltext import literal
 from headwater.tables import folder as table_folder
 
 __all__ = ["Export", "export"]
@@ -152,6 +153,6 @@ def _source(folder: Path, paths: Iterable[str]) -> tuple[str, set[str]]:
         return NO_ROWS, set()
     columns = [set(pq.ParquetFile(folder / path).schema_arrow.names) for path in paths]
     every = set().union(*columns)
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    listed = ", ".join(literal(path) for path in paths)
     uniform = all(each == every for each in columns)
     return f"read_parquet([{listed}]{'' if uniform else ', union_by_name = true'})", every

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.canonical import identifier
 from headwater.errors import InvalidInputError
 from headwater.names import shown
+from headwater.sqltext import identifier
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

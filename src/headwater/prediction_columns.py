@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headwater.canonical import identifier
 from headwater.errors import InvalidInputError
 from headwater.names import shown
+from headwater.sqltext import identifier, literal
 
-__all__ = ["OUTCOME", "PREDICTION", "SAMPLE", "Columns", "Layout", "text_literal"]
+__all__ = ["OUTCOME", "PREDICTION", "SAMPLE", "Columns", "Layout"]
 
 SAMPLE = 1000
 """JSON lines that are looked at to know which keys there are."""
@@ -189,23 +189,21 @@ class Columns:
         parts = {what: self._value(what, f"x[{number}]", "VARCHAR") for number, what in enumerate(names, 1)}
         if self._known is PREDICTION:
             gone = {name: None for name in (*texts.values(), *objects, *key)}
-            rest = f"json_merge_patch(json, {text_literal(json.dumps(gone))})"
+            rest = f"json_merge_patch(json, {literal(json.dumps(gone))})"
             whole = f"CASE WHEN json_type(json) = 'OBJECT' THEN {rest} ELSE error('its lines are not JSON objects') END"
             if "input" in called:
-                own = f"json_extract(json, {text_literal(_pointer(called['input']))})"
+                own = f"json_extract(json, {literal(_pointer(called['input']))})"
                 whole = f"CASE WHEN json_type({own}) = 'OBJECT' THEN json_merge_patch({own}, {rest}) WHEN {own} IS NULL OR json_type({own}) = 'NULL' THEN {whole} ELSE error('column input holds what is no JSON object') END"  # noqa: E501
             parts["input"] = f"CAST({whole} AS VARCHAR)"
             if key:
-                pairs = ", ".join(
-                    f"{text_literal(name)}, json_extract(json, {text_literal(_pointer(name))})" for name in key
-                )
+                pairs = ", ".join(f"{literal(name)}, json_extract(json, {literal(_pointer(name))})" for name in key)
                 parts["row_key"] = f"CAST(json_object({pairs}) AS VARCHAR)"
             elif "row_key" in called:
-                own = f"json_extract(json, {text_literal(_pointer(called['row_key']))})"
+                own = f"json_extract(json, {literal(_pointer(called['row_key']))})"
                 parts["row_key"] = (
                     f"CASE WHEN json_type({own}) = 'OBJECT' THEN CAST({own} AS VARCHAR) WHEN json_type({own}) = 'NULL' THEN NULL ELSE error('column row_key holds what is no JSON object') END"  # noqa: E501
                 )
-        pointers = ", ".join(text_literal(_pointer(name)) for name in texts.values())
+        pointers = ", ".join(literal(_pointer(name)) for name in texts.values())
         cut = f"(SELECT json, json_extract_string(json, [{pointers}]) AS x FROM source)"
         return f"SELECT {self._columns(parts)} FROM {cut}"
 
@@ -247,11 +245,6 @@ def _pointer(name: str) -> str:
     if '"' in name or "\\" in name:
         raise InvalidInputError(f"not a column that can be named: {shown(name)}", hint="it has a quote or a backslash")
     return f'$."{name}"'
-
-
-def text_literal(text: str) -> str:
-    """Return text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from headwater.formats import LABELS, format_of, open_table, reason_of
 from headwater.lake.objects import disk_errors
 from headwater.model import as_json
 from headwater.names import shown
-from headwater.prediction_columns import PREDICTION, SAMPLE, Columns, Layout, text_literal
+from headwater.prediction_columns import PREDICTION, SAMPLE, Columns, Layout
+from headwater.sqltext import literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,8 +215,7 @@ class RowFile:
         link.symlink_to(self._path)
         layout = "auto" if suffix.startswith(".json") and not suffix.startswith(".jsonl") else "newline_delimited"
         connection.execute(
-            "CREATE TEMP VIEW source AS SELECT json"
-            f" FROM read_json_objects({text_literal(str(link))}, format = '{layout}')"
+            f"CREATE TEMP VIEW source AS SELECT json FROM read_json_objects({literal(link)}, format = '{layout}')"
         )
         ((found,),) = connection.execute(
             "SELECT list(DISTINCT k) FROM (SELECT unnest(json_keys(CASE WHEN json_type(json) = 'OBJECT' THEN json"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.calm import calm
 from headwater.lake.base import Lake
+from headwater.sqltext import literal
 from headwater.state import Fold
 from headwater.tables import folder
 
@@ -42,7 +43,7 @@ def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str
     }
     with contextlib.closing(duckdb.connect(config=config)) as connection:
         calm(connection)
-        listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+        listed = ", ".join(literal(path) for path in paths)
         stored = f"read_parquet([{listed}])"
         if len(names) == 1:
             found = connection.sql(

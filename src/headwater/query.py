@@ -21,9 +21,10 @@ from headwater.lake.base import Lake
 from headwater.query_errors import named, translated
 from headwater.query_plan import NOT_HERE, scans
 from headwater.query_result import QueryResult
-from headwater.query_tables import COMMITS, SQL_TYPES, Snapshot, literal, quoted, views, words
+from headwater.query_tables import COMMITS, SQL_TYPES, Snapshot, views, words
 from headwater.query_text import Rewritten, calls, rewrite
 from headwater.schema import TABLES
+from headwater.sqltext import identifier, literal
 from headwater.state import Fold, Folds
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Session:
     def place(self, commit: str, table: str) -> str:
         """Return what a table or view of a commit is called in a query."""
         schema, _, name = table.rpartition(".")
-        return f"{quoted(self._snapshots[commit].catalog)}.{schema or 'main'}.{quoted(name)}"
+        return f"{identifier(self._snapshots[commit].catalog)}.{schema or 'main'}.{identifier(name)}"
 
     # -- asking -------------------------------------------------------------------------------------------------
     def sql(

@@ -16,6 +16,7 @@ from typing import Any
 
 from headwater.errors import InvalidInputError, LakeError
 from headwater.names import shown
+from headwater.sqltext import literal
 
 __all__ = ["Condition", "count_rows", "parse_condition"]
 
@@ -135,7 +136,7 @@ def count_rows(attach: Attach, folder: str, condition: Condition, *, what: str) 
     with contextlib.closing(duckdb.connect(config=settings)) as connection:
         attach(connection, "data")
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET allowed_paths = [{', '.join(_literal(path) for path in _files(folder))}]")
+        connection.execute(f"SET allowed_paths = [{', '.join(literal(path) for path in _files(folder))}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
@@ -153,10 +154,6 @@ def _files(folder: str) -> Iterator[str]:
         for name in names:
             path = os.path.join(place, name)
             yield from {path, os.path.realpath(path)}
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _aside(connection: Any, query: str) -> list[Any]:

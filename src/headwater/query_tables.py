@@ -20,6 +20,7 @@ from headwater.fold import FOLDED
 from headwater.lake.base import Lake
 from headwater.query_plan import NOT_HERE, stand_in
 from headwater.schema import TABLES, arrow_schema
+from headwater.sqltext import identifier, literal
 from headwater.state import Fold
 from headwater.tables import folder
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["COMMITS", "NO_ROWS", "SQL_TYPES", "Snapshot", "commits", "literal", "quoted", "select", "views", "words"]
+__all__ = ["COMMITS", "NO_ROWS", "SQL_TYPES", "Snapshot", "commits", "select", "views", "words"]
 
 SQL_TYPES = {
     "string": "VARCHAR",
@@ -141,8 +142,8 @@ class Snapshot:
         self._columns: dict[str, set[str]] = {}
         self._scanned: list[Path] = []
         if catalog != "memory":
-            connection.execute(f"ATTACH ':memory:' AS {quoted(catalog)}")
-        connection.execute(f"USE {quoted(catalog)}")
+            connection.execute(f"ATTACH ':memory:' AS {identifier(catalog)}")
+        connection.execute(f"USE {identifier(catalog)}")
         connection.execute("CREATE SCHEMA lake")
         for name in (*TABLES, "commits"):
             self._hide(name)
@@ -202,7 +203,7 @@ class Snapshot:
             name = _object(file)
             if name in named and name not in self._made:
                 if not made:
-                    self._connection.execute(f"USE {quoted(self.catalog)}")
+                    self._connection.execute(f"USE {identifier(self.catalog)}")
                 made = True
                 try:
                     self._connection.execute(text)
@@ -238,7 +239,7 @@ class Snapshot:
         return len(files)
 
     def _hold(self, view: str) -> None:
-        place, held = f"{quoted(self.catalog)}.main.{view}", f"{quoted(self.catalog)}.lake._held"
+        place, held = f"{identifier(self.catalog)}.main.{view}", f"{identifier(self.catalog)}.lake._held"
         self._connection.execute(f"CREATE TABLE {held} AS FROM {place}")
         self._connection.execute(f"DROP VIEW {place}")
         self._connection.execute(f"CREATE TABLE {place} AS FROM {held}")
@@ -249,12 +250,12 @@ class Snapshot:
         """Put stand-ins in the place of large tables that a query can be planned over."""
         for name in tables:
             columns = ", ".join(
-                f'"{self.name(name)}.{column.name}" AS {quoted(column.name)}' for column in TABLES[name].columns
+                f'"{self.name(name)}.{column.name}" AS {identifier(column.name)}' for column in TABLES[name].columns
             )
             if name not in self._planned:
                 self._connection.register(f"headwater_{self.name(name)}", stand_in(self.name(name), arrow_schema(name)))
                 self._planned.add(name)
-            source = quoted(f"headwater_{self.name(name)}")
+            source = identifier(f"headwater_{self.name(name)}")
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {self._at(name)} AS SELECT {columns} FROM temp.main.{source}"
             )
@@ -287,13 +288,13 @@ class Snapshot:
 
     def _hide(self, name: str) -> None:
         kinds = COMMITS if name == "commits" else {each.name: SQL_TYPES[each.type] for each in TABLES[name].columns}
-        columns = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(column)}" for column, kind in kinds.items())
+        columns = ", ".join(f"CAST(NULL AS {kind}) AS {identifier(column)}" for column, kind in kinds.items())
         self._connection.execute(
             f"CREATE OR REPLACE VIEW {self._at(name)} AS SELECT {columns} WHERE error('{NOT_HERE}') IS NULL"
         )
 
     def _at(self, table: str) -> str:
-        return f"{quoted(self.catalog)}.lake.{quoted(table)}"
+        return f"{identifier(self.catalog)}.lake.{identifier(table)}"
 
     def _rows(self, name: str, files: list[DataFile]) -> str:
         """Return a query for the rows of some files of a table, which are local then."""
@@ -329,13 +330,13 @@ def select(name: str, source: str, there: Collection[str]) -> str:
     """
     table = TABLES[name]
     columns = ", ".join(
-        f"CAST({quoted(column.name) if column.name in there else 'NULL'} AS {SQL_TYPES[column.type]})"
-        f" AS {quoted(column.name)}"
+        f"CAST({identifier(column.name) if column.name in there else 'NULL'} AS {SQL_TYPES[column.type]})"
+        f" AS {identifier(column.name)}"
         for column in table.columns
     )
     only = ""
     if name in _NATURAL_KEYS:
-        key = ", ".join(quoted(column) for column in table.key)
+        key = ", ".join(identifier(column) for column in table.key)
         only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
     return f"SELECT {columns} FROM {source}{only}"
 
@@ -370,13 +371,3 @@ def commits(fold: Fold) -> pa.Table:
             "position": pa.array(columns[10], pa.int64()),
         }
     )
-
-
-def literal(path: Path) -> str:
-    """Return a path as SQL writes a text."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL writes it in quotes."""
-    return '"' + name.replace('"', '""') + '"'

@@ -10,6 +10,7 @@ import re
 
 from headwater.errors import InvalidInputError
 from headwater.names import shown
+from headwater.sqltext import literal
 
 __all__ = ["rewritten"]
 
@@ -107,8 +108,7 @@ def _entry(condition: str, name: str, key: tuple[str, str]) -> str:
         text = text[1:-1].replace('""', '"')
     elif kind != "word":
         raise _refused(condition, f"{name}. needs a key after it")
-    literal = "'" + text.replace("'", "''") + "'"
-    entry = f"{name}[{literal}]"
+    entry = f"{name}[{literal(text)}]"
     return f"nullif({entry}, 'NaN'::DOUBLE)" if name == "metrics" else entry
 
 

@@ -19,6 +19,7 @@ from headwater.cli.output import busy, clean, emit, note, paint
 from headwater.cli.query_output import BINARY, FORMATS, print_rows
 from headwater.errors import HeadwaterError, InvalidInputError, NotFoundError
 from headwater.query_text import statements
+from headwater.sqltext import identifier
 
 if TYPE_CHECKING:
     from headwater.registry import Registry
@@ -183,7 +184,7 @@ class Shell:
         if name in made:
             emit(made[name].rstrip("\n"))
         if name not in made or "CREATE OR REPLACE MACRO" not in made[name]:
-            parts = ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+            parts = ".".join(identifier(part) for part in name.split("."))
             try:
                 found = self._registry.sql(f"SELECT column_name, column_type FROM (DESCRIBE {parts})")
             except InvalidInputError:
