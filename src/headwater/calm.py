@@ -1,16 +1,63 @@
-"""Settings of the DuckDB connections that work unseen: times in UTC, and no progress bar; knows no query."""
+"""DuckDB connections that work unseen: they fetch no extension, print nothing, tell times in UTC; knows no query."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["calm"]
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["aside", "connect"]
+
+Result = TypeVar("Result")
 
 
-def calm(connection: Any) -> None:
-    """Make a connection print nothing and tell times in UTC."""
+def connect(**settings: Any) -> DuckDBPyConnection:
+    """Return a connection of its own; Python's variables are no tables to it unless the settings say so.
+
+    Args:
+        settings: DuckDB's, besides those that all have.
+    """
+    import duckdb
+
+    always = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "python_enable_replacements": False,
+    }
+    connection = duckdb.connect(config={**always, **settings})
     connection.execute("SET TimeZone = 'UTC'")
     # In a notebook without ipywidgets DuckDB refuses the setting; there it has no bar to show either.
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(duckdb.Error):
         connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+def aside(connection: DuckDBPyConnection, work: Callable[[], Result]) -> Result:
+    """Do work on a connection in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C too late."""
+    found: list[Result] = []
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        done.wait()
+    finally:
+        # An interrupt that comes between two statements is lost, so it is sent again.
+        while not done.is_set():
+            connection.interrupt()
+            done.wait(0.05)
+    if failed:
+        raise failed[0]
+    return found[0]

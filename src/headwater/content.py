@@ -13,15 +13,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headwater.calm import calm
+from headwater.calm import aside, connect
 from headwater.canonical import common_type, hashes, printable, row_text, summaries
 from headwater.errors import InvalidInputError, LakeError
 from headwater.formats import LABELS, Table, open_table, reason_of
@@ -135,23 +134,15 @@ class Workbench:
     @property
     def _duckdb(self) -> DuckDBPyConnection:
         if self._connection is None:
-            import duckdb
-
             physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            self._connection = duckdb.connect(
-                config={
-                    "memory_limit": f"{min(_MEMORY, physical // 3) >> 20}MiB",
-                    "threads": min(_MOST_THREADS, os.cpu_count() or 1),
-                    "temp_directory": str(self._place("spill")),
-                    "preserve_insertion_order": False,
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                    "python_enable_replacements": False,
-                }
+            self._connection = connect(
+                memory_limit=f"{min(_MEMORY, physical // 3) >> 20}MiB",
+                threads=min(_MOST_THREADS, os.cpu_count() or 1),
+                temp_directory=str(self._place("spill")),
+                preserve_insertion_order=False,
             )
             # Statistics are of no use here, and make a statement over 5,000 columns four times as slow.
             self._connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-            calm(self._connection)
         return self._connection
 
     def _place(self, name: str) -> Path:
@@ -186,7 +177,9 @@ class Workbench:
         """
         place = self._place(self._name("files"))
         with _reading(what, LABELS[format_]):
-            table = self._aside(lambda: open_table(self._duckdb, format_, files, place, single=single, types=types))
+            table = aside(
+                self._duckdb, lambda: open_table(self._duckdb, format_, files, place, single=single, types=types)
+            )
         return None if table is None else Opened(what, table)
 
     def measure(self, opened: Opened, key: Sequence[str] = ()) -> Measure:
@@ -195,7 +188,7 @@ class Workbench:
         Raises:
             InvalidInputError: It can't be read to its end, or two rows have the same key.
         """
-        return self._aside(lambda: self._measure(opened, tuple(key)))
+        return aside(self._duckdb, lambda: self._measure(opened, tuple(key)))
 
     def _measure(self, opened: Opened, key: tuple[str, ...]) -> Measure:
         staged = self._stage(opened, tuple(opened.table.schema), key)
@@ -218,7 +211,7 @@ class Workbench:
         its `min` and `max` (numbers, truth values or text). NaN is neither the least nor the greatest number: a column
         that has any says how many, as `nans`. Lists, maps, structs and bytes have nulls only.
         """
-        return self._aside(lambda: self._profile(opened))
+        return aside(self._duckdb, lambda: self._profile(opened))
 
     def _profile(self, opened: Opened) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
@@ -248,7 +241,7 @@ class Workbench:
             key: Columns that identify a row; where one of them is not in both tables, whole rows are compared. One that
                 has another type in each is compared as numbers, times or text.
         """
-        return self._aside(lambda: self._compare(left, right, tuple(key)))
+        return aside(self._duckdb, lambda: self._compare(left, right, tuple(key)))
 
     def _compare(self, left: Opened, right: Opened, key: tuple[str, ...]) -> Changes:
         old, new = left.table.schema, right.table.schema
@@ -292,33 +285,6 @@ class Workbench:
         )
 
     # -- in DuckDB ----------------------------------------------------------------------------------------------
-    def _aside(self, work: Callable[[], Result]) -> Result:
-        """Do work in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C when it is done."""
-        found: list[Result] = []
-        failed: list[BaseException] = []
-        done = threading.Event()
-        connection = self._duckdb
-
-        def run() -> None:
-            try:
-                found.append(work())
-            except BaseException as error:
-                failed.append(error)
-            finally:
-                done.set()
-
-        threading.Thread(target=run, daemon=True).start()
-        try:
-            done.wait()
-        finally:
-            # An interrupt that comes between two statements is lost, so it is sent again.
-            while not done.is_set():
-                connection.interrupt()
-                done.wait(0.05)
-        if failed:
-            raise failed[0]
-        return found[0]
-
     def _rows(self, sql: str) -> list[Any]:
         return self._duckdb.execute(sql).fetchall()
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.calm import calm
+from headwater.calm import connect
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.formats import LABELS, format_of, open_table, reason_of
 from headwater.lake.objects import disk_errors
@@ -95,24 +95,14 @@ class RowFile:
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[DuckDBPyConnection, Path]]:
-        import duckdb
 
         with disk_errors(self._scratch):
             self._scratch.mkdir(parents=True, exist_ok=True)
             place = tempfile.TemporaryDirectory(prefix="rows-", dir=self._scratch)
         with place as name:
             folder = Path(name).resolve()
-            connection = duckdb.connect(
-                config={
-                    "memory_limit": _MEMORY,
-                    "temp_directory": str(folder / "spill"),
-                    "autoinstall_known_extensions": False,
-                    "autoload_known_extensions": False,
-                    "python_enable_replacements": False,
-                }
-            )
+            connection = connect(memory_limit=_MEMORY, temp_directory=str(folder / "spill"))
             try:
-                calm(connection)
                 yield connection, folder
             finally:
                 connection.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headwater.calm import calm
+from headwater.calm import connect
 from headwater.lake.base import Lake
 from headwater.sqltext import literal
 from headwater.state import Fold
@@ -25,7 +25,6 @@ def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str
 
     Files of other deployments are not read; of the others only what their statistics and Bloom filters don't exclude.
     """
-    import duckdb
     import pyarrow as pa
 
     wanted = pa.table({"external_id": names, "row": pa.array(range(len(names)), pa.int64())})
@@ -35,14 +34,7 @@ def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str
     paths = list(lake.localize(fold.commit, [folder("predictions") + file.path for file in held]).values())
     if not paths:
         return pa.nulls(len(names), pa.string())
-    config: dict[str, Any] = {
-        "memory_limit": _MEMORY,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "python_enable_replacements": False,
-    }
-    with contextlib.closing(duckdb.connect(config=config)) as connection:
-        calm(connection)
+    with contextlib.closing(connect(memory_limit=_MEMORY)) as connection:
         listed = ", ".join(literal(path) for path in paths)
         stored = f"read_parquet([{listed}])"
         if len(names) == 1:

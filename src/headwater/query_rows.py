@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headwater.calm import aside, connect
 from headwater.errors import InvalidInputError, LakeError
 from headwater.names import shown
 from headwater.sqltext import literal
@@ -57,21 +57,16 @@ def parse_condition(text: str) -> Condition:
 
     if not text.strip() or len(text) > _LONGEST or "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise InvalidInputError(f"not a condition on rows: {shown(text)}", hint=_HINT)
-    with contextlib.closing(duckdb.connect(config=_settings())) as connection:
+    with contextlib.closing(connect(memory_limit=_MEMORY)) as connection:
         try:
-            # On a line of its own, so that a comment at its end does not hide the parenthesis.
-            row = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{text}\n)"]).fetchone()
-            # Without these two, parentheses that close and open what is not theirs are found.
-            bare = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT\n{text}\n"]).fetchone()
+            # On a line of its own, so that a comment at its end does not hide the parenthesis; then without the two,
+            # so that those which close and open what is not theirs are found.
+            trees = [_tree(connection, f"SELECT {wrapped}") for wrapped in (f"(\n{text}\n)", f"\n{text}\n")]
         except (duckdb.Error, ValueError) as error:
             raise InvalidInputError(f"not a condition on rows: {_reason(error)}", hint=_HINT) from error
-    tree = json.loads(row[0]) if row else {}
-    for each in (row, bare):
-        tree = json.loads(each[0]) if each else {}
+    for tree in trees:
         if tree.get("error"):
-            break
-    if tree.get("error"):
-        raise InvalidInputError(f"not a condition on rows: {_line(str(tree.get('error_message')))}", hint=_HINT)
+            raise InvalidInputError(f"not a condition on rows: {_line(str(tree.get('error_message')))}", hint=_HINT)
     statements = tree.get("statements", [])
     node = statements[0].get("node", {}) if len(statements) == 1 else {}
     plain = (
@@ -117,6 +112,12 @@ def _columns(tree: Any, bound: frozenset[str]) -> Iterator[str]:
         yield from _columns(each, bound)
 
 
+def _tree(connection: Any, query: str) -> dict[str, Any]:
+    row = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+    tree: dict[str, Any] = json.loads(row[0]) if row else {}
+    return tree
+
+
 def count_rows(attach: Attach, folder: str, condition: Condition, *, what: str) -> int:
     """Return how many rows of a table meet a condition.
 
@@ -132,15 +133,17 @@ def count_rows(attach: Attach, folder: str, condition: Condition, *, what: str) 
     """
     import duckdb
 
-    settings = {**_settings(), "threads": min(8, os.cpu_count() or 1), "temp_directory": f"{folder}/spill"}
-    with contextlib.closing(duckdb.connect(config=settings)) as connection:
+    threads = min(8, os.cpu_count() or 1)
+    with contextlib.closing(
+        connect(memory_limit=_MEMORY, threads=threads, temp_directory=f"{folder}/spill")
+    ) as connection:
         attach(connection, "data")
-        connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET allowed_paths = [{', '.join(literal(path) for path in _files(folder))}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
-            rows = _aside(connection, f"SELECT count(*) FROM data WHERE (\n{condition.text}\n)")
+            query = f"SELECT count(*) FROM data WHERE (\n{condition.text}\n)"
+            rows = aside(connection, lambda: connection.execute(query).fetchall())
         except duckdb.OutOfMemoryException:
             raise LakeError(f"the condition needs more memory than it may use on {what}", hint="ask for less") from None
         except (duckdb.Error, ValueError, RuntimeError) as error:
@@ -154,42 +157,6 @@ def _files(folder: str) -> Iterator[str]:
         for name in names:
             path = os.path.join(place, name)
             yield from {path, os.path.realpath(path)}
-
-
-def _aside(connection: Any, query: str) -> list[Any]:
-    """Run a query in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C when it is done."""
-    found: list[list[Any]] = []
-    failed: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            found.append(connection.execute(query).fetchall())
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        done.wait()
-    finally:
-        # An interrupt that comes between two statements is lost, so it is sent again.
-        while not done.is_set():
-            connection.interrupt()
-            done.wait(0.05)
-    if failed:
-        raise failed[0]
-    return found[0]
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "memory_limit": _MEMORY,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "python_enable_replacements": False,
-    }
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater import artifacts
 from headwater.artifacts import Wanted
-from headwater.calm import calm
+from headwater.calm import connect
 from headwater.context import Context
 from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError
@@ -105,11 +105,8 @@ def _keep(connection: DuckDBPyConnection, scratch: tempfile.TemporaryDirectory[s
 
 
 def _connect() -> DuckDBPyConnection:
-    import duckdb
-
-    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    calm(connection)
-    return connection
+    """Return a connection that people go on with, as they would with one of their own."""
+    return connect(python_enable_replacements=True)
 
 
 def _attached(
