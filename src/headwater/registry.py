@@ -13,6 +13,7 @@ from headwater.context import Context
 from headwater.lake import refs
 from headwater.model import LogEntry
 from headwater.names import check_branch
+from headwater.registry_branches import Branching
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry"]
 
 
-class Registry(RunsPart, Serving):
+class Registry(RunsPart, Serving, Branching):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method
@@ -90,10 +91,6 @@ class Registry(RunsPart, Serving):
         commit = self.head if source is None else refs.resolve(self._context.lake, source).commit
         self._context.lake.create_branch(name, commit)
         return self.branch(name)
-
-    def branches(self) -> dict[str, str]:
-        """Return every branch with its head's commit ID."""
-        return self._context.lake.branches()
 
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
