@@ -37,7 +37,7 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
-FORMAT = 2
+FORMAT = 3
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -67,7 +67,7 @@ CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT,
 CREATE INDEX runs_experiment ON runs (experiment);
 CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 CREATE TABLE lineage (
-    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target)) WITHOUT ROWID;
+    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target, tx)) WITHOUT ROWID;
 CREATE INDEX lineage_target ON lineage (target);
 CREATE TABLE deployments (
     deployment_id TEXT PRIMARY KEY, model_id TEXT, version_id TEXT, environment TEXT, mode TEXT, traffic REAL,
@@ -75,7 +75,7 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_version ON deployments (version_id);
 CREATE TABLE batches (
     deployment_id TEXT, digest TEXT, rows INTEGER, source TEXT, version_id TEXT, first_at INTEGER, last_at INTEGER,
-    tx TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
+    tx TEXT, PRIMARY KEY (deployment_id, digest, tx)) WITHOUT ROWID;
 INSERT INTO info VALUES ('format', {FORMAT});
 """
 
@@ -221,11 +221,8 @@ def _fold_runs(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]
 
 
 def _fold_lineage(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
-        "INSERT INTO lineage VALUES (:source, :relation, :target, :tx) ON CONFLICT DO UPDATE SET"
-        " tx = excluded.tx WHERE excluded.tx < lineage.tx",
-        rows,
-    )
+    # Each transaction's, though the edge be the same: one of them may be hidden.
+    connection.executemany("INSERT OR IGNORE INTO lineage VALUES (:source, :relation, :target, :tx)", rows)
 
 
 def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
