@@ -47,9 +47,7 @@ class Datasets:
     def list(self, owner: Any = None) -> builtins.list[DatasetVersion]:
         """Return the newest version of every dataset, by name."""
         with self._context.reading() as fold:
-            names = fold.rows(
-                f"SELECT DISTINCT name FROM datasets d WHERE {visible('d.dataset_id')} ORDER BY name"
-            )
+            names = fold.rows(f"SELECT DISTINCT name FROM datasets d WHERE {visible('d.dataset_id')} ORDER BY name")
             return [build(fold, rows_of(fold, name)[0], owner) for (name,) in names]
 
     def versions(self, name: str, owner: Any = None) -> builtins.list[DatasetVersion]:

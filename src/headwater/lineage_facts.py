@@ -260,7 +260,8 @@ class Facts:
         sql = (
             "SELECT deployment_id, sum(rows), min(first_at), max(last_at) FROM (SELECT deployment_id, digest,"
             " max(rows) AS rows, min(first_at) AS first_at, max(last_at) AS last_at FROM batches b"
-            f" WHERE deployment_id IN ({{}}) AND {visible('b.tx')} GROUP BY deployment_id, digest) GROUP BY deployment_id"
+            f" WHERE deployment_id IN ({{}}) AND {visible('b.tx')} GROUP BY deployment_id, digest)"
+            " GROUP BY deployment_id"
         )
         for deployment_id, *rest in self._rows(sql, ids):
             counts[deployment_id] = (int(rest[0]), *(None if each is None else from_micros(each) for each in rest[1:]))

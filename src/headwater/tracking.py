@@ -229,7 +229,8 @@ class Runs:
         with self._context.reading() as fold:
             run_id = find(fold, reference)
             rows = fold.rows(
-                f"SELECT DISTINCT target FROM lineage l WHERE source = ? AND relation = 'produced' AND {visible('l.tx')}",
+                "SELECT DISTINCT target FROM lineage l WHERE source = ? AND relation = 'produced'"
+                f" AND {visible('l.tx')}",
                 f"run:{run_id}",
             )
             return sorted(target.removeprefix("model:") for (target,) in rows if target.startswith("model:"))
