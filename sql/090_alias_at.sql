@@ -22,4 +22,5 @@ FROM stood s
 JOIN named n ON n.subject = s.subject
 JOIN lake.model_versions v ON v.version_id = s.value
 WHERE s.kind = 'alias' AND s.key = alias AND n.name = model
-    AND s.subject NOT IN (SELECT subject FROM gone) AND v.version_id NOT IN (SELECT subject FROM gone);
+    AND s.subject NOT IN (SELECT subject FROM gone) AND v.version_id NOT IN (SELECT subject FROM gone)
+QUALIFY row_number() OVER (PARTITION BY s.subject, s.value ORDER BY s.event_id) = 1;

@@ -39,6 +39,7 @@ COMMITS = {
     "landed": "the first-parent commit of the queried ref that brought it",
     "landed_at": "when that was",
     "position": "how many landings came before that one",
+    "metadata": "all that the commit's metadata holds, such as `headwater.source` of a merge",
 }
 
 

@@ -178,7 +178,7 @@ class Facts:
             stages.update(self._rows(standing.format("subject", "value", "stage", "subject"), ids))
             for version_id, alias in self._rows(standing.format("value", "key", "alias", "value"), ids):
                 aliases.setdefault(version_id, []).append(alias)
-        return stages, aliases
+        return stages, {version_id: list(dict.fromkeys(names)) for version_id, names in aliases.items()}
 
     def _stage_then(self, version_id: str) -> str:
         stood = stood_at(self._fold, self._position, version_id, "stage")
@@ -186,7 +186,7 @@ class Facts:
 
     def _aliases_then(self, model_id: str, version_id: str) -> list[str]:
         stood = stood_at(self._fold, self._position, model_id, "alias", version_id)
-        return [alias for alias, value in stood if value == version_id]
+        return list(dict.fromkeys(alias for alias, value in stood if value == version_id))
 
     def _models(self, ids: list[str]) -> dict[str, Node]:
         made = {}
