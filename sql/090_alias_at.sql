@@ -8,8 +8,7 @@ WITH seen AS (
     FROM lake.events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind IN ('alias', 'name', 'tombstone') AND c.position <= (
-        SELECT max(p.position) FROM lake.commits p
-        WHERE p.commit = p.landed AND p.recorded_at <= CAST(moment AS TIMESTAMPTZ))
+        SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))
 ), stood AS (
     SELECT * FROM seen WHERE event_id NOT IN (SELECT unnest(prev) FROM seen)
 ), named AS (

@@ -120,15 +120,19 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     while at is not None and at in by_id:
         spine.append(by_id[at])
         at = by_id[at].parents[0] if by_id[at].parents else None
-    row = connection.execute("SELECT max(position) FROM commits").fetchone()
-    position = (row[0] if row[0] is not None else -1) + 1
+    row = connection.execute(
+        "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
+    ).fetchone()
+    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
+        # Machines' clocks differ; a branch's own time never goes backwards.
+        clock = max(clock, landing.micros)
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, landing.micros, position)
+                landed[commit] = (landing.id, clock, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(

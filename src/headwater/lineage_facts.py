@@ -36,11 +36,11 @@ def chunks(ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def position_at(fold: Fold, micros: int) -> int:
-    """Return the last landing that was made by a time; -1 where there was none. Landings are never out of order."""
+    """Return the last landing that was made by a time; -1 where there was none."""
     low, high = -1, fold.one("SELECT max(position) FROM commits")[0] or 0
     while low < high:
         middle = (low + high + 1) // 2
-        row = fold.one("SELECT micros FROM commits WHERE position = ? AND id = landed", middle)
+        row = fold.one("SELECT landed_micros FROM commits WHERE position = ? LIMIT 1", middle)
         if row is not None and row[0] <= micros:
             low = middle
         else:
