@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from headwater.errors import NotFoundError
 from headwater.state import Fold
 
-__all__ = ["HIDDEN", "RESTORED", "Tombstone", "gone", "hidden_transactions", "is_hidden", "tombstone_of", "visible"]
+__all__ = [
+    "HIDDEN",
+    "RESTORED",
+    "Tombstone",
+    "gone",
+    "hidden_transactions",
+    "is_hidden",
+    "shadowed",
+    "tombstone_of",
+    "visible",
+]
 
 HIDDEN = "hidden"
 """Value of a `tombstone` event that hides its subject."""
@@ -55,6 +65,19 @@ def hidden_transactions(fold: Fold) -> dict[str, Tombstone]:
         HIDDEN,
     )
     return {row[0]: Tombstone(*row) for row in rows}
+
+
+def shadowed(fold: Fold) -> list[str]:
+    """Return the transactions whose predictions an earlier one has too, because two branches took in one file.
+
+    An earlier one that is hidden shadows nothing.
+    """
+    rows = fold.rows(
+        "SELECT DISTINCT b.tx FROM twice t JOIN batches b USING (deployment_id, digest) WHERE EXISTS (SELECT 1"
+        " FROM batches e WHERE e.deployment_id = b.deployment_id AND e.digest = b.digest AND e.tx < b.tx"
+        f" AND {visible('e.tx')}) ORDER BY b.tx"
+    )
+    return [str(tx) for (tx,) in rows]
 
 
 def tombstone_of(fold: Fold, subject: str) -> Tombstone | None:
