@@ -110,11 +110,11 @@ def table(
 
 
 def fields(rows: Iterable[tuple[str, object]]) -> Markup:
-    """Return labelled values; those that are None or empty are left out."""
+    """Return labelled values; those that are None, false or empty are left out."""
     body = "".join(
         f'<tr><th style="text-align:left">{escape(label)}</th><td style="text-align:left">{escape(value)}</td></tr>'
         for label, value in rows
-        if value is not None and value != "" and value != () and value != {}
+        if value is not None and value is not False and value not in ("", (), [], {})
     )
     return Markup(f"<table><tbody>{body}</tbody></table>")
 
