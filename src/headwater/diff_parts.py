@@ -1,4 +1,4 @@
-"""What a difference between two commits consists of, in the words of a registry: frozen dataclasses; no rules, no I/O."""
+"""What a difference of two commits consists of, in the words of a registry: frozen dataclasses; no rules, no I/O."""
 
 from __future__ import annotations
 
@@ -158,8 +158,8 @@ class ChangedLabel:
     reason: str | None
     commit: str
     subject: str
-    both: bool = False
-    """Whether the left side has set it too since they parted: a merge asks which holds."""
+    conflict: str | None = None
+    """What a merge calls it where the left side has set it too since they parted, to something else."""
 
     @property
     def mark(self) -> str:
@@ -173,12 +173,11 @@ class ChangedLabel:
         """What changed, in one line."""
         if self.kind == "tombstone":
             return f"{self.reference} is {'deleted' if self.after == 'hidden' else 'back'}"
-        what = {
-            "alias": f"alias {self.reference}@{self.key}",
-            "name": f"name of {self.reference}",
-            "traffic": f"traffic of {self.reference} in {self.key}",
-            "policy": f"policy of {self.reference}{f' for {self.key}' if self.key else ''}",
-        }.get(self.kind, f"{self.kind} of {self.reference}" if not self.key else f"{self.kind} {self.key} of {self.reference}")
+        what = f"{self.kind} {self.key} of {self.reference}" if self.key else f"{self.kind} of {self.reference}"
+        if self.kind == "alias":
+            what = f"alias {self.reference}@{self.key}"
+        elif self.kind == "traffic":
+            what = f"traffic of {self.reference} in {self.key}"
         if self.before is None:
             return f"{what}: {_line(self.after)}"
         return f"{what}: {_line(self.before)} -> {_line(self.after) if self.after is not None else 'none'}"

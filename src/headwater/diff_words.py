@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from headwater import points
+from headwater.conflicts import find_conflicts
 from headwater.diff_parts import (
     AddedDataset,
     AddedDeployment,
@@ -23,8 +24,8 @@ from headwater.diff_parts import (
 from headwater.difference import Difference
 from headwater.fold import TX
 from headwater.ids import from_micros
-from headwater.landing import status_of
 from headwater.lake.base import Lake
+from headwater.landing import status_of
 from headwater.lookup import HIDDEN, is_hidden, name_of
 from headwater.names import quote
 from headwater.state import Fold
@@ -33,9 +34,6 @@ __all__ = ["Words"]
 
 _UNSAID = {"landed"}
 """Kinds of events that are the machinery's own."""
-
-_ONE_VALUE = {"alias", "description", "name", "param", "policy", "stage", "tag", "traffic"}
-"""Kinds of which two values can't both hold."""
 
 _TOLD_WITH = {
     "models": {"name", "tombstone"},
@@ -289,7 +287,7 @@ class Words:
     # -- what was changed ---------------------------------------------------------------------------------------
     def labels(self) -> builtins.list[ChangedLabel]:
         """Return what was set anew, of one kind after the other."""
-        superseded = self._new.superseded()
+        names = {(each.subject, each.kind, each.key): each.name for each in find_conflicts(self._fold, self._new)}
         found = []
         for (subject, kind, key), events in self._events.items():
             if kind in _UNSAID or any(
@@ -311,7 +309,7 @@ class Words:
                     after=after,
                     reason=last["reason"],
                     subject=subject,
-                    both=kind in _ONE_VALUE and any(event_id not in superseded for event_id, _ in standing),
+                    conflict=names.get((subject, kind, key)),
                     **self._common(last),
                 )
             )
@@ -329,7 +327,7 @@ class Words:
 
     def _said(self, kind: str, values: Iterable[str | None]) -> str | None:
         """Return values as one text; several where they differ, None where there is none."""
-        say = self._sayers.get(kind, lambda value: value)
+        say = self._sayers.get(kind, str)
         if kind == "status":
             kept = list(values)
             return str(status_of(kept)["status"]) if kept else None
@@ -349,7 +347,9 @@ class Words:
 
     def _traffic(self, value: str) -> str:
         return ", ".join(
-            f"{self._version_text(each['version_id'])} {each['mode']} {each['percent']:g} %" for each in json.loads(value)
+            f"{self._version_text(each['version_id'])} {each['mode']}"
+            + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
+            for each in json.loads(value)
         )
 
 

@@ -104,7 +104,7 @@ def newest_in(table: pa.Table, apart: Collection[str]) -> pa.Table:
     for name in _TEXTS:
         encoded = table.column(name).combine_chunks().dictionary_encode()
         table = table.set_column(table.column_names.index(name), name, encoded)
-    return _newest_by(table, apart) if len(table) else table
+    return _newest_by(table.combine_chunks(), apart) if len(table) else table
 
 
 def _newest_by(table: pa.Table, apart: Collection[str]) -> pa.Table:
