@@ -31,6 +31,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export", "Write everything as files that need no Headwater."),
     },
     "Branches": {
+        "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
     },
     "Models": {
