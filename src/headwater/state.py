@@ -21,6 +21,7 @@ from headwater.deltalog import DataFile, TableFiles
 from headwater.errors import ConflictError, InvalidInputError, LakeError
 from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, wipe
 from headwater.lake.base import Commit, Lake
+from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
 
 __all__ = ["Fold", "Folds"]
@@ -366,24 +367,10 @@ class Folds:
 
     def _new_commits(self, connection: sqlite3.Connection, commit: str, known: str) -> list[Commit] | None:
         """Return the commits between a known one and a descendant, parents first; None if it is no descendant."""
-        found: list[Commit] = []
-        reached = commit == known
-        missing = {commit} if not _has_commit(connection, commit) else set()
-        if not missing:
-            return [] if reached else None
-        for each in self._lake.log(commit):
-            if each.id not in missing:
-                continue
-            missing.discard(each.id)
-            found.append(each)
-            for parent in each.parents:
-                if _has_commit(connection, parent):
-                    reached = reached or parent == known
-                else:
-                    missing.add(parent)
-            if not missing:
-                break
-        return found[::-1] if reached else None
+        if _has_commit(connection, commit):
+            return [] if commit == known else None
+        new = commits_until(self._lake, commit, lambda each: _has_commit(connection, each))
+        return new if any(known in each.parents for each in new) else None
 
     def _changed_tables(self, known: str | None, commit: str) -> list[str]:
         if known is None:
