@@ -19,7 +19,7 @@ from headwater.deltalog import TableFiles
 from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
 from headwater.fold import ACTOR, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
-from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.lake.base import ABANDONED, AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 from headwater.tables import Append, DataBody, Row, sweep
@@ -35,8 +35,6 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 200
 _LONGEST_PAUSE = 1.0
-_ABANDONED = 24 * 3600 * 1_000_000
-"""Microseconds after which a transaction that has not ended is taken for dead."""
 
 
 class Upload(Protocol):
@@ -277,7 +275,7 @@ class Writer:
         try:
             if self._cleaner is None or self._cleaner[0] != os.getpid():
                 self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
+                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - ABANDONED)
                 self._cleaner[1].submit(sweep, self._lake.cache, time.time())
             self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
         except RuntimeError:
