@@ -31,6 +31,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export", "Write everything as files that need no Headwater."),
         "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
+    "Branches": {
+        "merge": ("merge", "Bring everything that another branch has into this one."),
+    },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),
