@@ -8,8 +8,7 @@ WITH seen AS (
     FROM lake.events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind = 'traffic' AND c.position <= (
-        SELECT max(p.position) FROM lake.commits p
-        WHERE p.commit = p.landed AND p.recorded_at <= CAST(moment AS TIMESTAMPTZ))
+        SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))
 ), stood AS (
     SELECT x.one.deployment_id AS deployment_id, max(x.one.percent) AS percent
     FROM seen s, unnest(from_json(s.value, '[{"deployment_id": "VARCHAR", "percent": "DOUBLE"}]')) AS x(one)

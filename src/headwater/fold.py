@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.deltalog import TableFiles
-from headwater.lake.base import Commit
+from headwater.lake.base import AT, Commit
 
 __all__ = [
     "ACTOR",
@@ -37,6 +37,8 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
+_COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT})
+
 FORMAT = 3
 """The layout of a folded state; one of another layout is made anew."""
 
@@ -47,7 +49,7 @@ CREATE TABLE files (
     name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
 CREATE TABLE commits (
     id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
-    landed TEXT, landed_micros INTEGER, position INTEGER);
+    landed TEXT, landed_micros INTEGER, position INTEGER, brought TEXT, metadata TEXT);
 CREATE INDEX commits_tx ON commits (tx) WHERE tx IS NOT NULL;
 CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
@@ -119,19 +121,23 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     while at is not None and at in by_id:
         spine.append(by_id[at])
         at = by_id[at].parents[0] if by_id[at].parents else None
-    row = connection.execute("SELECT max(position) FROM commits").fetchone()
-    position = (row[0] if row[0] is not None else -1) + 1
+    row = connection.execute(
+        "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
+    ).fetchone()
+    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
+        # Machines' clocks differ; a branch's own time never goes backwards.
+        clock = max(clock, landing.micros)
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, landing.micros, position)
+                landed[commit] = (landing.id, clock, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(
-        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 commit.id,
@@ -143,10 +149,20 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
                 commit.message,
                 " ".join(commit.parents),
                 *landed.get(commit.id, (None, None, None)),
+                commit.metadata.get(LANDED),
+                _rest(commit),
             )
             for commit in new
         ],
     )
+
+
+def _rest(commit: Commit) -> str | None:
+    """Return what the other columns do not say of a commit's metadata, as JSON; None where they say all of it."""
+    rest: dict[str, str | None] = {key: value for key, value in commit.metadata.items() if key not in _COLUMNS}
+    if commit.metadata.get(AT) != str(commit.micros):
+        rest[AT] = commit.metadata.get(AT)
+    return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
 
 
 def fold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:

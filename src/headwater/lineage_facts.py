@@ -36,11 +36,11 @@ def chunks(ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def position_at(fold: Fold, micros: int) -> int:
-    """Return the last landing that was made by a time; -1 where there was none. Landings are never out of order."""
+    """Return the last landing that was made by a time; -1 where there was none."""
     low, high = -1, fold.one("SELECT max(position) FROM commits")[0] or 0
     while low < high:
         middle = (low + high + 1) // 2
-        row = fold.one("SELECT micros FROM commits WHERE position = ? AND id = landed", middle)
+        row = fold.one("SELECT landed_micros FROM commits WHERE position = ? LIMIT 1", middle)
         if row is not None and row[0] <= micros:
             low = middle
         else:
@@ -178,7 +178,7 @@ class Facts:
             stages.update(self._rows(standing.format("subject", "value", "stage", "subject"), ids))
             for version_id, alias in self._rows(standing.format("value", "key", "alias", "value"), ids):
                 aliases.setdefault(version_id, []).append(alias)
-        return stages, aliases
+        return stages, {version_id: list(dict.fromkeys(names)) for version_id, names in aliases.items()}
 
     def _stage_then(self, version_id: str) -> str:
         stood = stood_at(self._fold, self._position, version_id, "stage")
@@ -186,7 +186,7 @@ class Facts:
 
     def _aliases_then(self, model_id: str, version_id: str) -> list[str]:
         stood = stood_at(self._fold, self._position, model_id, "alias", version_id)
-        return [alias for alias, value in stood if value == version_id]
+        return list(dict.fromkeys(alias for alias, value in stood if value == version_id))
 
     def _models(self, ids: list[str]) -> dict[str, Node]:
         made = {}

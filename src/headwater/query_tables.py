@@ -8,16 +8,17 @@ cannot exclude, and afterwards the stand-in is back.
 from __future__ import annotations
 
 import importlib.resources
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater.deltalog import DataFile
 from headwater.errors import LakeError
-from headwater.fold import FOLDED
-from headwater.lake.base import Lake
+from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
+from headwater.lake.base import AT, Lake
 from headwater.query_plan import NOT_HERE, stand_in
 from headwater.schema import TABLES, arrow_schema
 from headwater.sqltext import identifier, literal
@@ -57,6 +58,7 @@ COMMITS = {
     "landed": "VARCHAR",
     "landed_at": "TIMESTAMPTZ",
     "position": "BIGINT",
+    "metadata": "MAP(VARCHAR, VARCHAR)",
 }
 """The columns of `lake.commits`, which is no table of the lake but its log."""
 
@@ -358,23 +360,63 @@ def commits(fold: Fold) -> pa.Table:
     import pyarrow as pa
 
     rows = fold.rows(
-        "SELECT id, tx, parents, micros, actor, kind, subject, message, landed, landed_micros, position FROM commits"
-        " ORDER BY position, micros"
+        "SELECT id, tx, parents, micros, actor, kind, subject, message, landed, landed_micros, position, brought,"
+        " metadata FROM commits ORDER BY position, micros"
     )
-    columns = list(zip(*rows, strict=True)) or [()] * 11
+    columns = list(zip(*rows, strict=True)) or [()] * 13
     moment = pa.timestamp("us", tz="UTC")
+    micros = pa.array(columns[3], pa.int64())
+    texts = {index: pa.array(columns[index], pa.string()) for index in (1, 4, 5, 6, 11)}
     return pa.table(
         {
             "commit": pa.array(columns[0], pa.string()),
-            "tx": pa.array(columns[1], pa.string()),
+            "tx": texts[1],
             "parents": pa.array([text.split() for text in columns[2]], pa.list_(pa.string())),
-            "recorded_at": pa.array(columns[3], pa.int64()).cast(moment),
-            "actor": pa.array(columns[4], pa.string()),
-            "kind": pa.array(columns[5], pa.string()),
-            "subject": pa.array(columns[6], pa.string()),
+            "recorded_at": micros.cast(moment),
+            "actor": texts[4],
+            "kind": texts[5],
+            "subject": texts[6],
             "message": pa.array(columns[7], pa.string()),
             "landed": pa.array(columns[8], pa.string()),
             "landed_at": pa.array(columns[9], pa.int64()).cast(moment),
             "position": pa.array(columns[10], pa.int64()),
+            "metadata": _metadata(
+                {ACTOR: texts[4], AT: micros.cast(pa.string()), KIND: texts[5], LANDED: texts[11], SUBJECT: texts[6]}
+                | {TX: texts[1]},
+                columns[12],
+            ),
         }
+    )
+
+
+def _metadata(known: Mapping[str, pa.Array], rest: Sequence[str | None]) -> pa.Array:
+    """Return maps of metadata: by key what is in columns, and row by row, as JSON, what is in none or differs."""
+    import numpy as np
+    import pyarrow as pa
+
+    others = {row: json.loads(text) for row, text in enumerate(rest) if text is not None}
+    replaced = np.array([row for row, found in others.items() if AT in found], np.int64)
+    rows: list[np.ndarray[Any, Any]] = []
+    keys: list[np.ndarray[Any, Any]] = []
+    values: list[pa.Array] = []
+    for key, column in known.items():
+        there = np.asarray(column.is_valid())
+        if key == AT:
+            there[replaced] = False
+        rows.append(np.flatnonzero(there))
+        keys.append(np.full(len(rows[-1]), len(keys)))
+        values.append(column.take(pa.array(rows[-1])))
+    # Metadata that no column has is rare: a merge's, or a commit's that another program made.
+    further = [(row, *pair) for row, found in others.items() for pair in found.items() if pair[1] is not None]
+    names = [*known, *(key for _, key, _ in further)]
+    rows.append(np.array([row for row, _, _ in further], np.int64))
+    keys.append(np.arange(len(known), len(names)))
+    values.append(pa.array([value for _, _, value in further], pa.string()))
+    every = np.concatenate(rows)
+    order = np.argsort(every, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(every, minlength=len(rest)))]).astype(np.int32)
+    return pa.MapArray.from_arrays(
+        pa.array(offsets),
+        pa.array(names, pa.string()).take(pa.array(np.concatenate(keys)[order])),
+        pa.concat_arrays(values).take(pa.array(order)),
     )

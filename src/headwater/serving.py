@@ -165,7 +165,7 @@ class Deployments:
             raise InvalidInputError(f"{time} does not say its time zone", hint="use datetime(..., tzinfo=UTC)")
         micros = int(time.astimezone(UTC).timestamp() * 1_000_000)
         with self._context.reading() as fold:
-            (position,) = fold.one("SELECT max(position) FROM commits WHERE id = landed AND micros <= ?", micros)
+            (position,) = fold.one("SELECT max(position) FROM commits WHERE landed_micros <= ?", micros)
             if position is None:
                 return []
             model_id = model_id_of(fold, parse_model(name).name, deleted=True) if name is not None else None

@@ -29,6 +29,7 @@ from headwater.errors import (
 from headwater.ids import micros_of
 from headwater.lake.base import (
     CHUNK,
+    REHEARSAL_PREFIX,
     TRANSACTION_PREFIX,
     ObjectInfo,
     Source,
@@ -304,19 +305,26 @@ class LakeFS(LakeFSHistory):
             yield
 
     def sweep(self, before: int) -> int:
-        """Delete the hidden branches of transactions that began before a time and never ended."""
-        names = self._client.pages(
-            "list hidden branches",
-            lambda sdk, after: sdk.branches.list_branches(
-                self._name, prefix=TRANSACTION_PREFIX, after=after, amount=self.page_size, show_hidden=True
-            ),
-            lambda each: str(each["id"]),
-        )
-        stale = [name for name in names if micros_of(name.removeprefix(TRANSACTION_PREFIX)) < before]
+        """Delete the hidden branches of transactions and rehearsals that began before a time and never ended."""
+        stale = [
+            name
+            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX)
+            for name in self._hidden(prefix)
+            if micros_of(name.removeprefix(prefix)) < before
+        ]
         for name in stale:
             with suppress(NotFoundError):
                 self.delete_branch(name)
         return len(stale)
+
+    def _hidden(self, prefix: str) -> Iterator[str]:
+        return self._client.pages(
+            "list hidden branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, prefix=prefix, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["id"]),
+        )
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:
