@@ -1,8 +1,9 @@
-"""Which transactions a commit stands for: one, or all that it brought where it is a merge or one's landing; reads only."""
+"""Which transactions a commit stands for: one, or all that it brought where it is a merge or a landing; no writes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.state import Fold
@@ -11,6 +12,8 @@ __all__ = ["Brought", "brought_by"]
 
 _COLUMNS = "id, tx, kind, message, parents, landed, brought"
 _MERGE = "merge"
+
+_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,22 @@ def brought_by(fold: Fold, commit: str, branch: str) -> Brought:
     return Brought(found, tx, message, _merged(fold, row) if kind == _MERGE else frozenset({tx}))
 
 
-def _made_for(fold: Fold, row: tuple[str, ...]) -> tuple[str, ...]:
+def _made_for(fold: Fold, row: _Row) -> _Row:
     """Return the commit of the transaction that a commit without rows, such as an upload, was made for; else itself."""
-    near: dict[str, tuple[str, ...]]
-    near = {each[0]: each for each in fold.rows(f"SELECT {_COLUMNS} FROM commits WHERE landed = ?", row[5])}
+    rows = fold.rows(f"SELECT {_COLUMNS} FROM commits WHERE landed = ?", row[5])
+    near: dict[str, _Row] = {each[0]: each for each in rows}
     for each in near.values():
-        at = each if each[1] is not None else None
-        while at is not None and (at := near.get(at[4].partition(" ")[0])) is not None and at[1] is None:
-            if at[0] == row[0]:
+        if each[1] is None:
+            continue
+        before = near.get(each[4].partition(" ")[0])
+        while before is not None and before[1] is None:
+            if before[0] == row[0]:
                 return each
+            before = near.get(before[4].partition(" ")[0])
     return row
 
 
-def _merged(fold: Fold, row: tuple[str, ...]) -> frozenset[str]:
+def _merged(fold: Fold, row: _Row) -> frozenset[str]:
     """Return the transactions that a merge brought, from the commit of its own transaction."""
     commit, tx, _, _, _, landed, _ = row
     landing = fold.one("SELECT id, parents FROM commits WHERE id = ? AND brought = ?", landed, tx)

@@ -85,17 +85,14 @@ def _made_from(fold: Fold, gone: set[str], inside: set[str]) -> Iterator[str]:
                 if tx not in inside and tx not in gone and made not in gone and not is_hidden(fold, made):
                     what = called(fold, made)
                     if relation == "deployed":
-                        (where,) = fold.one("SELECT environment FROM deployments WHERE deployment_id = ?", made) or (
-                            "",
-                        )
-                        yield f"{what} of {called(fold, each)} in {where}"
+                        row = fold.one("SELECT environment FROM deployments WHERE deployment_id = ?", made)
+                        yield f"{what} of {called(fold, each)}" + (f" in {row[0]}" if row is not None else "")
                     else:
                         yield f"{what} ({_RELATIONS.get(relation, relation)} {called(fold, each)})"
         for (run_id,) in fold.rows("SELECT run_id FROM runs WHERE parent_run_id = ?", each):
             if run_id not in gone and not is_hidden(fold, run_id):
                 yield f"run {run_id} (a part of run {each})"
-        rows = fold.rows(
-            f"SELECT DISTINCT digest, rows, tx FROM batches b WHERE deployment_id = ? AND {visible('b.tx')}", each
-        )
-        if count := sum(rows for _, rows, tx in rows if tx not in inside):
+        rows = fold.rows(f"SELECT digest, rows, tx FROM batches b WHERE deployment_id = ? AND {visible('b.tx')}", each)
+        # Two branches may have taken in the same file.
+        if count := sum({digest: rows for digest, rows, tx in rows if tx not in inside}.values()):
             yield f"{count:,} predictions of deployment {each}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["curve", "newest", "newest_of_runs"]
+__all__ = ["curve", "newest", "newest_in", "newest_of_runs"]
 
 _TEXTS = ("tx", "run_id", "version_id", "key", "slice", "dataset_id", "source")
 _ORDER = 1 << 31
@@ -92,18 +92,31 @@ def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str
 def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -> pa.Table | None:
     """Return the newest row of each run, key, slice and dataset; columns in `together` do not tell rows apart."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     parts = list(_read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal"), newest=True))
     if not parts:
         return None
-    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    apart = [name for name in ("run_id", "key", "slice", "dataset_id") if name not in together]
+    return _newest_by(pa.concat_tables(parts).unify_dictionaries().combine_chunks(), apart)
+
+
+def newest_in(table: pa.Table, apart: Collection[str]) -> pa.Table:
+    """Return the newest row of each combination of some text columns, of rows of the table that are at hand."""
+    for name in _TEXTS:
+        encoded = table.column(name).combine_chunks().dictionary_encode()
+        table = table.set_column(table.column_names.index(name), name, encoded)
+    return _newest_by(table.combine_chunks(), apart) if len(table) else table
+
+
+def _newest_by(table: pa.Table, apart: Collection[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     group = pa.repeat(pa.scalar(0, pa.int64()), len(table))
-    for name in ("run_id", "key", "slice", "dataset_id"):
-        if name not in together:
-            column = table.column(name).chunk(0)
-            codes = pc.add(pc.fill_null(column.indices.cast(pa.int64()), -1), 1)
-            group = pc.add(pc.multiply(group, len(column.dictionary) + 1), codes)
+    for name in apart:
+        column = table.column(name).chunk(0)
+        codes = pc.add(pc.fill_null(column.indices.cast(pa.int64()), -1), 1)
+        group = pc.add(pc.multiply(group, len(column.dictionary) + 1), codes)
     txs = table.column("tx").chunk(0)
     ranks = {tx: at for at, tx in enumerate(sorted(txs.dictionary.to_pylist()))}
     rank = pa.array([ranks[tx] for tx in txs.dictionary.to_pylist()], pa.int64()).take(txs.indices)

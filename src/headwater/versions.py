@@ -129,6 +129,17 @@ class Versions:
                     found.append(build_model(fold, model_id))
             return sorted(found, key=lambda model: model.name)
 
+    def first_models(self, limit: int) -> tuple[builtins.list[Model], int]:
+        """Return the first models by name that are not deleted, and how many there are."""
+        with self._context.reading() as fold:
+            named = fold.rows(
+                "SELECT subject, min(value) FROM events e WHERE standing AND kind = 'name' AND NOT EXISTS (SELECT 1"
+                " FROM events t WHERE t.standing AND t.subject = e.subject AND t.kind = 'tombstone' AND t.value = ?)"
+                " GROUP BY subject ORDER BY 2, 1",
+                HIDDEN,
+            )
+            return [build_model(fold, model_id) for model_id, _ in named[:limit]], len(named)
+
     def model(self, name: str) -> Model:
         """Return one model."""
         with self._context.reading() as fold:

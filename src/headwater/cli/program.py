@@ -29,9 +29,12 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
         "export": ("export", "Write everything as files that need no Headwater."),
+        "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
     "Branches": {
+        "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
+        "revert": ("revert", "Undo what a commit did; of a merge, all that it brought."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
