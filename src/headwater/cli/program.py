@@ -30,6 +30,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
         "export": ("export", "Write everything as files that need no Headwater."),
     },
+    "Branches": {
+        "merge": ("merge", "Bring everything that another branch has into this one."),
+    },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
         "models": ("models", "List the registered models."),

@@ -181,6 +181,16 @@ class Lake(Protocol):
     def delete(self, branch: str, path: str) -> None:
         """Stage the removal of an object; removing what is not there does nothing."""
 
+    def delete_many(self, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of several objects, as `delete` does, in few calls where that is faster."""
+
+    def restore(self, branch: str, commit: str, paths: Iterable[str]) -> None:
+        """Stage objects as they are at a commit.
+
+        Raises:
+            NotFoundError: The commit has no such object.
+        """
+
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged on a branch and return the new commit's ID.
 

@@ -299,6 +299,16 @@ class LocalLake:
         """Stage the removal of an object."""
         self._stage(branch, path, None)
 
+    def delete_many(self, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of several objects."""
+        for path in paths:
+            self.delete(branch, path)
+
+    def restore(self, branch: str, commit: str, paths: Iterable[str]) -> None:
+        """Stage objects as they are at a commit; their bytes are there."""
+        for path in paths:
+            self._stage(branch, path, self._entry(commit, path))
+
     def _stage(self, branch: str, path: str, entry: trees.Entry | None) -> None:
         with self._guard:
             if branch not in self._staged and branch not in self._hidden:
