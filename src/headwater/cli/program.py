@@ -31,7 +31,10 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export", "Write everything as files that need no Headwater."),
     },
     "Branches": {
+        "branch": ("branches", "Make a branch of everything, delete one, or list them."),
+        "switch": ("branches", "Work on another branch from now on."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
+        "tag": ("branches", "Give a commit a name that never moves, delete one, or list them."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
