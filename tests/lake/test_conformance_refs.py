@@ -190,7 +190,9 @@ def test_a_lasting_hidden_branch_is_seen_by_others_and_listed_by_nobody(lake: La
     assert lake.read(third, "y") == b"tried too"
 
 
-@pytest.mark.parametrize("name", ["exp", "_hw_x", f"{REHEARSAL_PREFIX}x", f"{TRANSACTION_PREFIX}{new_id()}", ""])
+@pytest.mark.parametrize(
+    "name", ["exp", "_hw_x", f"{REHEARSAL_PREFIX}x", f"{TRANSACTION_PREFIX}01a1ff30-608d-78a6-9076-20033604297d", ""]
+)
 def test_only_a_name_that_says_since_when_is_a_lasting_hidden_branch_s(lake: Lake, name: str) -> None:
     with pytest.raises(InvalidInputError, match="hidden and lasts"):
         lake.create_branch(name, lake.head("main"), hidden=True, lasting=True)
