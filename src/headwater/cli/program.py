@@ -37,6 +37,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
         "tag": ("branches", "Give a commit a name that never moves, delete one, or list them."),
+        "revert": ("revert", "Undo what a commit did; of a merge, all that it brought."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),
