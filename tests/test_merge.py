@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import headwater
@@ -204,6 +205,42 @@ def test_one_model_registered_first_on_two_branches_is_one_model(registry: Regis
         {"name": "flight-delay", "versions": 2}
     ]
     assert registry.sql("SELECT count(*) AS n FROM model_versions").arrow().to_pylist() == [{"n": 2}]
+
+
+def test_one_file_of_predictions_taken_in_on_two_branches_counts_once(
+    registry: Registry, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register("flight-delay", model)
+    deployment = registry.deploy("flight-delay/1", "production")
+    registry.create_branch("left")
+    exp = registry.create_branch("exp-42")
+    file = tmp_path / "predictions.csv"
+    lines = [f"2026-11-01T00:00:{second:02}Z,{second},0.5\n" for second in range(50)]
+    file.write_text("predicted_at,external_id,score\n" + "".join(lines))
+    exp.log_predictions(file, deployment)
+    registry.log_predictions(file, deployment)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("external_id,label\n" + "".join(f"{each},late\n" for each in range(50)))
+    exp.log_outcomes(labels, deployment)
+    registry.log_outcomes(labels, deployment)
+
+    registry.merge("exp-42")
+    exp.merge("main")
+
+    for each in (registry, exp, headwater.open(registry.url)):
+        for table in ("lake.predictions", "predictions", "lake.outcomes"):
+            counted = each.sql(f"SELECT count(*) AS n, count(DISTINCT prediction_id) AS d FROM {table}")
+            assert counted.arrow().to_pylist() == [{"n": 50, "d": 50}], table
+        assert each.find_prediction(deployment, "7").label == "late"
+        assert not each.log_predictions(file, deployment).created
+    assert rows_of(registry) == rows_of(exp)
+    registry.export(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    with duckdb.connect() as stock:
+        stock.execute(Path("headwater.sql").read_text())
+        assert stock.execute("SELECT count(*) FROM lake.predictions").fetchall() == [(50,)]
+    # before either was merged, each branch has its own
+    assert registry.branch("left").merge("main~1").rows["predictions"] == 50
 
 
 # -- wrong use --------------------------------------------------------------------------------------------------------

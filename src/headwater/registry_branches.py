@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from headwater.collection import Collected
+    from headwater.diffs import Diff
     from headwater.merge import Merge
 
 __all__ = ["Branching"]
@@ -19,6 +24,57 @@ class Branching(Services):
     def branches(self) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
         return self._context.lake.branches()
+
+    def diff(self, left: str, right: str | None = None) -> Diff:
+        """Return what one ref has that another lacks: versions, runs, datasets, and all that was set anew.
+
+        What it costs follows what was added, not how much there is.
+
+        Args:
+            left: Any ref: a branch, a tag, a commit, `main~3`, `main@{2026-11-01T00:00:00Z}`.
+            right: Another; by default what this registry reads.
+
+        Returns:
+            What `right` has and `left` lacks, in the words of a registry. It is false where there is nothing. Its
+            `lacking` says how many transactions there are the other way: `diff(right, left)` has those.
+
+        Raises:
+            NotFoundError: There is no such ref.
+            InvalidInputError: It is malformed, or names a model or a dataset.
+            ConflictError: The two have no common history.
+        """
+        return self._diffs.diff(left, right)
+
+    def diff_tables(self, left: str, right: str | None = None) -> dict[str, pa.Table]:
+        """Return the rows that one ref has and another lacks as Arrow, by table; tables without any are left out.
+
+        Arguments and errors are those of `diff`.
+        """
+        return self._diffs.tables(left, right)
+
+    def gc(
+        self,
+        *,
+        grace: float | timedelta = 14,
+        dry_run: bool = False,
+        confirm: Callable[[Collected], bool] | None = None,
+    ) -> Collected:
+        """Delete what no branch, tag or row leads to any more, and what is left over in the cache.
+
+        What a version, run or dataset refers to is kept, and so is what belonged to a branch or tag that was deleted
+        no longer ago than the grace period. On a lakeFS server objects are left to the server's own collection.
+
+        Args:
+            grace: Days, or a duration.
+            dry_run: Only find out what there is; nothing is deleted.
+            confirm: Is told what would be deleted, and returns whether to go on.
+
+        Raises:
+            InvalidInputError: The grace period is negative.
+            IntegrityError: The lake is damaged: something that is reached is missing. Nothing is deleted then.
+            ConflictError: Another collection is at work on the lake.
+        """
+        return self._collection.gc(grace=grace, dry_run=dry_run, confirm=confirm)
 
     def merge(
         self,

@@ -11,7 +11,9 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.collection import Collection
     from headwater.datasets import Datasets
+    from headwater.diffs import Diffs
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -77,6 +79,12 @@ class Services:
         return Tracing(self._context)
 
     @cached_property
+    def _diffs(self) -> Diffs:
+        from headwater.diffs import Diffs
+
+        return Diffs(self._context)
+
+    @cached_property
     def _merges(self) -> Merges:
         from headwater.merge import Merges
 
@@ -111,6 +119,12 @@ class Services:
         from headwater.serving import Deployments
 
         return Deployments(self._context)
+
+    @cached_property
+    def _collection(self) -> Collection:
+        from headwater.collection import Collection
+
+        return Collection(self._context)
 
     @cached_property
     def _predictions(self) -> Predictions:
