@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -270,7 +272,9 @@ class World:
     def check_pointers(rows: Rows) -> None:
         """Nothing points at what is hidden, as nobody could have made it point there."""
         stands = standing(rows)
-        hidden = {s for (s, kind, _), found in stands.items() if kind == "tombstone" for e in found if e["value"] == "hidden"}
+        hidden = {
+            s for (s, kind, _), found in stands.items() if kind == "tombstone" for e in found if e["value"] == "hidden"
+        }
         model_of = {row["version_id"]: row["model_id"] for row in of(rows, "model_versions")}
         for (_, kind, _), events in stands.items():
             for event in events:
@@ -322,13 +326,17 @@ class World:
         rows, at = self.rows[branch], self.on(branch)
         stands = standing(rows)
         value = {where: events[-1]["value"] for where, events in stands.items()}
-        hidden = {s for (s, kind, _), found in stands.items() if kind == "tombstone" for e in found if e["value"] == "hidden"}
+        hidden = {
+            s for (s, kind, _), found in stands.items() if kind == "tombstone" for e in found if e["value"] == "hidden"
+        }
         versions = {row["version_id"]: row for row in of(rows, "model_versions")}
         models = {row["model_id"] for row in of(rows, "models")} - hidden
         expected = {
             value[model, "name", ""]: {
                 "versions": sorted(
-                    row["version"] for row in versions.values() if row["model_id"] == model and row["version_id"] not in hidden
+                    row["version"]
+                    for row in versions.values()
+                    if row["model_id"] == model and row["version_id"] not in hidden
                 ),
                 "aliases": {
                     key: versions[value[subject, kind, key]]["version"]
@@ -361,11 +369,15 @@ class World:
         assert shown == [(name, len(each["versions"]), each["description"]) for name, each in sorted(expected.items())]
         for version in [version for name in told for version in at.versions(name)]:
             row, labels = versions[version.version_id], value
-            tags = row["tags"] | {k: v for (s, kind, k), v in labels.items() if (s, kind) == (version.version_id, "tag")}
+            tags = row["tags"] | {
+                k: v for (s, kind, k), v in labels.items() if (s, kind) == (version.version_id, "tag")
+            }
             assert dict(version.tags) == {k: v for k, v in tags.items() if v is not None}
             assert version.description == labels.get((version.version_id, "description", ""), row["description"])
         ranks = {
-            run: max((RANKS.index(json.loads(e["value"])["status"]) for e in stands.get((run, "status", ""), [])), default=0)
+            run: max(
+                (RANKS.index(json.loads(e["value"])["status"]) for e in stands.get((run, "status", ""), [])), default=0
+            )
             for run in {row["run_id"] for row in of(rows, "runs")}
         }
         assert {run.run_id: RANKS.index(run.status) for run in at.runs()} == ranks
@@ -378,7 +390,8 @@ class World:
         }
         assert {each.deployment_id: each.traffic for each in at.deployments(ended=False)} == serving
         for name in TABLES:
-            assert at.sql(f"SELECT count(*) FROM lake.{name}").fetchall() == [(len(of(rows, name)),)], name
+            keys = {tuple(row[each] for each in TABLES[name].key) for row in of(rows, name)}
+            assert at.sql(f"SELECT count(*) FROM lake.{name}").fetchall() == [(len(keys),)], name
         versions_of = {each.reference for name in {d.name for d in at.datasets()} for each in at.dataset_versions(name)}
         assert versions_of == {f"{row['name']}@{row['semver']}" for row in of(rows, "datasets")}
         unique = {(row["deployment_id"], row["digest"]): row["rows"] for row in of(rows, "batches")}
@@ -392,7 +405,11 @@ class World:
                 names[row["version_id"]] = fold.one("SELECT id FROM commits WHERE tx = ?", row["tx"])[0]
         for version_id, commit in names.items():
             at = self.registry.at(commit)
-            (row,) = [each for each in of(rows_at(self.registry, commit), "model_versions") if each["version_id"] == version_id]
+            (row,) = [
+                each
+                for each in of(rows_at(self.registry, commit), "model_versions")
+                if each["version_id"] == version_id
+            ]
             body = self.lake.read(commit, row["path"] + "model.bin")
             assert body.decode() == self.made[version_id]
             assert at.head == commit
@@ -436,15 +453,15 @@ def made(registry_url: str, tmp_path: Path) -> Iterator[Callable[[], World]]:
 
 
 @pytest.mark.timeout(900)
-def test_any_program_of_branches_and_merges_comes_to_the_union(
-    made: Callable[[], World], is_remote: bool
-) -> None:
+def test_any_program_of_branches_and_merges_comes_to_the_union(made: Callable[[], World], is_remote: bool) -> None:
     @settings(
         max_examples=4 if is_remote else 25,
         deadline=None,
         database=None,
         derandomize=True,
-        phases=(Phase.generate,),  # to make a failing program smaller takes minutes, and one step of it is enough to go on
+        phases=(
+            Phase.generate,
+        ),  # to make a failing program smaller takes minutes, and one step of it is enough to go on
         suppress_health_check=list[Any](HealthCheck),
     )
     @given(st.lists(STEPS, min_size=10, max_size=14 if is_remote else 30))
@@ -458,3 +475,148 @@ def test_any_program_of_branches_and_merges_comes_to_the_union(
         world.finish()
 
     run()
+
+
+# -- tables of many files, and of large ones --------------------------------------------------------------------------
+def delta_rows(registry: Registry, commit: str, table: str) -> list[str]:
+    """Return the rows of a table as a stock Delta client reads them, sorted."""
+    uri, options = registry._context.lake.delta(commit, f"tables/{table}")
+    files = DeltaTable(uri, storage_options=options).to_pyarrow_table()
+    return sorted(map(repr, files.select(["tx"]).to_pylist()))
+
+
+def check_delta(registry: Registry, branch: str) -> None:
+    """Check that every table opens with deltalake, and has the rows that its log names."""
+    lake = registry._context.lake
+    commit = lake.head(branch)
+    for name in TABLES:
+        files = tables.load(lake, commit, name).files
+        if files:
+            here = tables.read(lake, commit, name, files, ["tx"])
+            assert delta_rows(registry, commit, name) == sorted(map(repr, here.to_pylist())), name
+
+
+def same_rows(left: Registry, right: Registry) -> Rows:
+    rows = rows_at(left, left.head)
+    assert rows == rows_at(right, right.head)
+    return rows
+
+
+def files_of(registry: Registry, table: str) -> set[str]:
+    return set(tables.load(registry._context.lake, registry.head, table).files)
+
+
+def predict_much(registry: Registry, deployment: str, count: int, seed: int) -> None:
+    """Log predictions whose data file is larger than 1 MiB."""
+
+    import pyarrow as pa
+
+    noise = random.Random(seed)
+    columns = {
+        "external_id": [f"{seed}-{noise.getrandbits(64):x}" for _ in range(count)],
+        "score": [noise.random() for _ in range(count)],
+    }
+    registry.log_predictions(pa.table(columns), deployment)
+
+
+def test_large_files_are_taken_as_they_are_and_merged_on(registry: Registry, tmp_path: Path) -> None:
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"weights")
+    registry.register("alpha", model)
+    deployment = registry.deploy("alpha/1", "production").deployment_id
+    left, right = registry.create_branch("left"), registry.create_branch("right")
+    predict_much(left, deployment, 40_000, 1)
+    predict_much(right, deployment, 40_000, 2)
+    left.log_predictions(small(tmp_path, "l"), deployment)
+    right.log_predictions(small(tmp_path, "r"), deployment)
+    large = {
+        name: {
+            file.path
+            for file in tables.load(at._context.lake, at.head, "predictions").files.values()
+            if file.size > 1 << 20
+        }
+        for name, at in (("left", left), ("right", right))
+    }
+    assert all(len(found) == 1 for found in large.values())
+    left_head = left.head
+
+    left.merge("right")
+    assert large["left"] | large["right"] <= files_of(left, "predictions")
+    right.merge(left_head)
+    same_rows(left, right)
+    # a merge of what a merge had taken as it is; nothing is there twice, and what is there already is not taken again
+    registry.merge("right")
+    assert registry.merge("left").rows == {}
+    assert large["left"] | large["right"] <= files_of(registry, "predictions")
+    assert len(of(same_rows(registry, left), "predictions")) == 80_004
+    assert registry.sql("SELECT count(*), count(DISTINCT prediction_id) FROM predictions").fetchall() == [
+        (80_004, 80_004)
+    ]
+    assert registry.predictions_of(deployment) == 80_004
+    for number in range(40):
+        registry.log_predictions(small(tmp_path, f"m{number}"), deployment)
+    left.log_predictions(small(tmp_path, "x"), deployment)
+    left.merge("main")
+    registry.merge("left")
+    assert len(of(same_rows(registry, left), "predictions")) == 80_086
+    registry._context.lake.delete_branch("right")
+    check_delta(registry, "main")
+    check_delta(registry, "left")
+
+
+def small(folder: Path, name: str) -> Path:
+    place = folder / f"{name}.csv"
+    place.write_text(f"id,score\n{name}-1,0.5\n{name}-2,0.25\n")
+    return place
+
+
+def test_metrics_in_bulk_come_along(registry: Registry) -> None:
+    exp = registry.create_branch("exp-42")
+    noise = random.Random(1)
+    for at in (registry, exp):
+        with at.start_run("long", experiment="e", nested=False) as run:
+            run.log_metrics({"step": list(range(150_000)), "loss": [noise.random() for _ in range(150_000)]})
+            run.log_metric("auc", 0.5)
+    large = {
+        file.path for file in tables.load(exp._context.lake, exp.head, "metrics").files.values() if file.size > 1 << 20
+    }
+    assert large
+    registry.merge("exp-42")
+    assert large <= files_of(registry, "metrics")
+    exp.merge("main")
+    same_rows(registry, exp)
+    assert registry.sql("SELECT count(*) FROM lake.metrics").fetchall() == [(300_002,)]
+    check_delta(registry, "main")
+
+
+def test_what_either_side_compacted_is_merged(registry: Registry, tmp_path: Path) -> None:
+    """One side made one file of files that the other still has, and one side has dropped log entries of the base."""
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"weights")
+    registry.register("alpha", model)
+    for number in range(20):
+        registry.tag("alpha", {f"base{number}": number})
+    exp, third = registry.create_branch("exp-42"), registry.create_branch("third")
+    base = files_of(registry, "events")
+    for number in range(35):
+        exp.tag("alpha", {f"exp{number}": number})
+    third.tag("alpha", {"third": 1})
+    assert not base <= files_of(exp, "events")
+    assert tables.load(exp._context.lake, exp.head, "events").checkpoint >= 50
+    # into one that has the base's files still, and out of it
+    third.merge("exp-42")
+    assert base - files_of(third, "events") == set()
+    exp.merge("third")
+    tags = len(of(same_rows(third, exp), "events"))
+    assert tags == 1 + 20 + 35 + 1
+    for number in range(35):
+        registry.tag("alpha", {f"main{number}": number})
+    registry.merge("third")
+    exp.merge("main")
+    third.merge("exp-42")
+    same_rows(third, exp)
+    assert len(of(same_rows(registry, exp), "events")) == tags + 35
+    assert len(registry.models()[0].tags) == tags + 34
+    assert headwater.open(registry.url).models()[0].tags == registry.models()[0].tags
+    for branch in ("main", "exp-42", "third"):
+        check_delta(registry, branch)
