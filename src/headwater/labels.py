@@ -27,12 +27,13 @@ class Labels:
         """Return a model's aliases, by name."""
         with self._context.reading() as fold:
             rows = fold.rows(
-                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason FROM events e"
-                " JOIN versions v ON v.version_id = e.value"
-                " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' ORDER BY e.key, e.event_id",
+                # Two branches may have moved it to one place: of rows with one value, that of the least ID is taken.
+                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason, min(e.event_id) FROM events e"
+                " JOIN versions v ON v.version_id = e.value WHERE e.standing AND e.subject = ? AND e.kind = 'alias'"
+                " GROUP BY e.key, e.value ORDER BY e.key, min(e.event_id)",
                 model_id_of(fold, _bare(name)),
             )
-            return [Alias(key, number, vid, from_micros(at), actor, why) for key, number, vid, at, actor, why in rows]
+            return [Alias(key, number, vid, from_micros(at), who, why) for key, number, vid, at, who, why, _ in rows]
 
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
         """Point an alias at a version; where it points there already, only a new reason is written."""
@@ -43,11 +44,11 @@ class Labels:
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
             standing = tx.fold.standing(model_id, "alias", alias)
-            if [value for _, value in standing] == [version_id] and reason is None:
+            if {value for _, value in standing} == {version_id} and reason is None:
                 return
             tx.event(model_id, "alias", version_id, key=alias, reason=reason)
             tx.fence(model_id)
-            before = [_number(tx, value) for _, value in standing if value is not None]
+            before = [_number(tx, value) for value in dict.fromkeys(v for _, v in standing) if value is not None]
             was = f", was {' and '.join(before)}" if before else ""
             tx.subject = f"{quote(ref.name)}@{alias}"
             tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}{_because(reason)}"

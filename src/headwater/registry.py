@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater import active
 from headwater.context import Context
+from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
 from headwater.names import check_branch
@@ -34,6 +35,20 @@ class Registry(RunsPart, Serving, Branching):
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
+
+    def _repr_html_(self) -> str:
+        from headwater.hypertext import fields, frame, heading, paragraph, table
+
+        parts = [heading("registry", self.url)]
+        try:
+            status = self.status()
+            models, total = self._versions.first_models(20)
+        except HeadwaterError as error:
+            return frame(*parts, paragraph(error.message))
+        parts.append(fields((key, status[key]) for key in ("ref", "commit", "actor", "datasets", "runs", "versions")))
+        rows = [(each.name, each.latest_version, each.versions, each.aliases, each.description) for each in models]
+        headers = ("model", "newest", "versions", "aliases", "description")
+        return frame(*parts, table(headers, rows, total=total, right=(1, 2), most=20))
 
     def __enter__(self) -> Registry:
         return self

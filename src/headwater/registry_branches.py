@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from headwater.collection import Collected
+    from headwater.diffs import Diff
     from headwater.merge import Merge
 
 __all__ = ["Branching"]
@@ -45,6 +48,33 @@ class Branching(Services):
             ConflictError: Another collection is at work on the lake.
         """
         return self._collection.gc(grace=grace, dry_run=dry_run, confirm=confirm)
+
+    def diff(self, left: str, right: str | None = None) -> Diff:
+        """Return what one ref has that another lacks: versions, runs, datasets, and all that was set anew.
+
+        What it costs follows what was added, not how much there is.
+
+        Args:
+            left: Any ref: a branch, a tag, a commit, `main~3`, `main@{2026-11-01T00:00:00Z}`.
+            right: Another; by default what this registry reads.
+
+        Returns:
+            What `right` has and `left` lacks, in the words of a registry. It is false where there is nothing. Its
+            `lacking` says how many transactions there are the other way: `diff(right, left)` has those.
+
+        Raises:
+            NotFoundError: There is no such ref.
+            InvalidInputError: It is malformed, or names a model or a dataset.
+            ConflictError: The two have no common history.
+        """
+        return self._diffs.diff(left, right)
+
+    def diff_tables(self, left: str, right: str | None = None) -> dict[str, pa.Table]:
+        """Return the rows that one ref has and another lacks as Arrow, by table; tables without any are left out.
+
+        Arguments and errors are those of `diff`.
+        """
+        return self._diffs.tables(left, right)
 
     def merge(
         self,

@@ -13,6 +13,7 @@ from headwater.versions import Versions
 if TYPE_CHECKING:
     from headwater.collection import Collection
     from headwater.datasets import Datasets
+    from headwater.diffs import Diffs
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -76,6 +77,12 @@ class Services:
         from headwater.lineage import Tracing
 
         return Tracing(self._context)
+
+    @cached_property
+    def _diffs(self) -> Diffs:
+        from headwater.diffs import Diffs
+
+        return Diffs(self._context)
 
     @cached_property
     def _merges(self) -> Merges:

@@ -32,6 +32,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
     "Branches": {
+        "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
     },
     "Models": {

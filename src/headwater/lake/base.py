@@ -6,17 +6,21 @@ A lake holds objects at paths on branches. Changes are staged on a branch with `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from headwater.errors import InvalidInputError
+
 __all__ = [
     "ABANDONED",
     "AT",
     "CHUNK",
     "HIDDEN_PREFIX",
+    "REHEARSAL_PREFIX",
     "TRANSACTION_PREFIX",
     "Change",
     "Commit",
@@ -27,6 +31,7 @@ __all__ = [
     "Retention",
     "Source",
     "Strategy",
+    "check_lasting",
 ]
 
 CHUNK = 1 << 20
@@ -41,11 +46,27 @@ TRANSACTION_PREFIX = f"{HIDDEN_PREFIX}tx_"
 ABANDONED = 24 * 3600 * 1_000_000
 """Microseconds after which a writer that has not landed is taken for dead."""
 
+REHEARSAL_PREFIX = f"{HIDDEN_PREFIX}rehearsal_"
+"""Lasting hidden branches of rehearsals: the prefix and a UUIDv7. Other processes may work on one by its name."""
+
 AT = "headwater.at"
 """Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
 
 Source = bytes | BinaryIO
 Strategy = Literal["none", "ours", "theirs"]
+
+
+_REHEARSAL = re.compile(REHEARSAL_PREFIX + "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def check_lasting(name: str, *, hidden: bool) -> None:
+    """Make sure that a branch may be hidden and lasting by its name.
+
+    Raises:
+        InvalidInputError: It is not hidden, or its name does not say since when it is there.
+    """
+    if not hidden or not _REHEARSAL.fullmatch(name):
+        raise InvalidInputError(f"not a name for a branch that is hidden and lasts: {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +169,15 @@ class Lake(Protocol):
     def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID, in order of name; hidden ones that last where asked for."""
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
         """Make a branch at commit `source` and return that commit's ID. A hidden one may die with this process.
+
+        A hidden branch that is `lasting` does not, and other processes see it; its name is `REHEARSAL_PREFIX` and a
+        UUIDv7, by which `sweep` knows how old it is.
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: It shall be lasting and hidden, and its name is not such a one's.
         """
 
     def delete_branch(self, name: str) -> None:
@@ -259,7 +284,7 @@ class Lake(Protocol):
         """Delete what writers left that died before a time, and return how many things that were.
 
         Args:
-            before: Microseconds since 1970-01-01 UTC; transactions that began later are left alone.
+            before: Microseconds since 1970-01-01 UTC; transactions and rehearsals that began later are left alone.
         """
 
     def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:

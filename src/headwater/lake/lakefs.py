@@ -30,6 +30,7 @@ from headwater.ids import micros_of, now_micros
 from headwater.lake.base import (
     ABANDONED,
     CHUNK,
+    REHEARSAL_PREFIX,
     TRANSACTION_PREFIX,
     Garbage,
     Mentions,
@@ -308,7 +309,7 @@ class LakeFS(LakeFSHistory):
             yield
 
     def sweep(self, before: int) -> int:
-        """Delete the hidden branches of transactions that began before a time and never ended."""
+        """Delete the hidden branches of transactions and rehearsals that began before a time and never ended."""
         stale = self._stale(before)
         for name in stale:
             with suppress(NotFoundError):
@@ -316,15 +317,13 @@ class LakeFS(LakeFSHistory):
         return len(stale)
 
     def _stale(self, before: int) -> list[str]:
-        """Return the hidden branches of transactions that began before a time."""
-        names = self._client.pages(
-            "list hidden branches",
-            lambda sdk, after: sdk.branches.list_branches(
-                self._name, prefix=TRANSACTION_PREFIX, after=after, amount=self.page_size, show_hidden=True
-            ),
-            lambda each: str(each["id"]),
-        )
-        return [name for name in names if micros_of(name.removeprefix(TRANSACTION_PREFIX)) < before]
+        """Return the hidden branches of transactions and rehearsals that began before a time."""
+        return [
+            name
+            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX)
+            for name in self._hidden(prefix)
+            if micros_of(name.removeprefix(prefix)) < before
+        ]
 
     def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
         """Delete the hidden branches of dead writers; all else is left to the server's own collection."""
@@ -345,6 +344,15 @@ class LakeFS(LakeFSHistory):
             return None
         days = {str(each["branch_id"]): int(each["retention_days"]) for each in found["branches"] or ()}
         return Retention(days, int(found["default_retention_days"]))
+
+    def _hidden(self, prefix: str) -> Iterator[str]:
+        return self._client.pages(
+            "list hidden branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, prefix=prefix, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["id"]),
+        )
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

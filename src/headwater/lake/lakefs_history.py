@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError, NotFoundError
-from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit
+from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, check_lasting
 from headwater.lake.lakefs_client import Answer, Client, Sdk
 from headwater.lake.lakefs_http import Fault
 
@@ -55,13 +55,16 @@ class LakeFSHistory:
         )
         return dict(sorted(found))
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
-        """Make a branch at commit `source` and return that commit's ID.
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
+        """Make a branch at commit `source` and return that commit's ID. On a server, a hidden one lasts anyway.
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
             NotFoundError: There is no such commit.
+            InvalidInputError: It shall be lasting and hidden, and its name is not such a one's.
         """
+        if lasting:
+            check_lasting(name, hidden=hidden)
         wanted = {"name": name, "source": source, "hidden": hidden}
         return self._create(
             f"branch {name!r}",

@@ -25,11 +25,12 @@ from headwater.errors import (
     LakeError,
     NotFoundError,
 )
-from headwater.ids import new_id, now_micros
+from headwater.ids import micros_of, new_id, now_micros
 from headwater.lake import trees
 from headwater.lake.base import (
     AT,
     HIDDEN_PREFIX,
+    REHEARSAL_PREFIX,
     Change,
     Commit,
     Garbage,
@@ -38,6 +39,7 @@ from headwater.lake.base import (
     Retention,
     Source,
     Strategy,
+    check_lasting,
 )
 from headwater.lake.local_db import Database
 from headwater.lake.local_files import (
@@ -54,6 +56,9 @@ from headwater.lake.queue import queue
 from headwater.lake.streams import read_up_to
 
 __all__ = ["LocalLake"]
+
+_BRANCHES = "('branch', 'hidden')"
+"""Kinds of refs that move; the second is of hidden branches that last."""
 
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
@@ -148,7 +153,7 @@ class LocalLake:
         hidden = self._hidden.get(branch)
         if hidden is not None:
             return hidden.head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", branch)
+        rows = self._db.query(f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", branch)
         if not rows:
             raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
         return str(rows[0][0])
@@ -159,14 +164,18 @@ class LocalLake:
     def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
         found = self._refs("branch")
-        return found if hidden else {name: head for name, head in found.items() if not name.startswith(HIDDEN_PREFIX)}
+        return dict(sorted({**found, **self._refs("hidden")}.items())) if hidden else found
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID."""
         return self._refs("tag")
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
         """Make a branch at a commit."""
+        if lasting:
+            check_lasting(name, hidden=hidden)
+            self._create_ref(name, "hidden", source)
+            return source
         if not hidden:
             self._create_ref(name, "branch", source)
             return source
@@ -180,7 +189,7 @@ class LocalLake:
         return source
 
     def _create_ref(self, name: str, kind: str, target: str) -> None:
-        if name.startswith(HIDDEN_PREFIX):
+        if name.startswith(HIDDEN_PREFIX) and kind != "hidden":
             raise InvalidInputError(f"names that begin with {HIDDEN_PREFIX!r} are Headwater's own: {name!r}")
         with self._db.writing() as connection:
             if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (target,)).fetchone():
@@ -192,7 +201,8 @@ class LocalLake:
 
     def _delete_ref(self, name: str, kind: str) -> None:
         with self._db.writing() as connection:
-            row = connection.execute("SELECT target FROM refs WHERE name = ? AND kind = ?", (name, kind)).fetchone()
+            kinds = _BRANCHES if kind == "branch" else f"('{kind}')"
+            row = connection.execute(f"SELECT target FROM refs WHERE name = ? AND kind IN {kinds}", (name,)).fetchone()
             if row is None:
                 raise NotFoundError(f"there is no {kind} {name!r}")
             connection.execute("DELETE FROM refs WHERE name = ?", (name,))
@@ -225,7 +235,7 @@ class LocalLake:
             return ref
         if ref in self._hidden:
             return self._hidden[ref].head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'tag')", ref)
+        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
             raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])
@@ -374,7 +384,9 @@ class LocalLake:
         commits = reached(record, overlay)
         chunks = self._reached_chunks(commits, overlay)
         with self._db.writing() as connection:
-            row = connection.execute("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", (branch,)).fetchone()
+            row = connection.execute(
+                f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", (branch,)
+            ).fetchone()
             if row is None:
                 raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
             if row[0] != expected:
@@ -456,8 +468,12 @@ class LocalLake:
         return queue(self.root / "lock", self._patience)
 
     def sweep(self, before: int) -> int:
-        """Delete temporary files of dead processes; whatever else a transaction had died with its process."""
-        return self._objects.sweep()
+        """Delete old rehearsals, and temporary files of dead processes; all else of a transaction's died with it."""
+        hidden = [name for name in self._refs("hidden") if micros_of(name.removeprefix(REHEARSAL_PREFIX)) < before]
+        for name in hidden:
+            with contextlib.suppress(NotFoundError):
+                self._delete_ref(name, "branch")
+        return len(hidden) + self._objects.sweep()
 
     def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
         """Delete what no branch, tag or row leads to."""

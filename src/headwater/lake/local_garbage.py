@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from headwater.errors import ConflictError, IntegrityError, LakeError
 from headwater.ids import micros_of, new_id, now_micros
-from headwater.lake.base import ABANDONED, Garbage, Mentions
+from headwater.lake.base import ABANDONED, HIDDEN_PREFIX, Garbage, Mentions
 from headwater.lake.local_db import PATIENCE, Database, unpack
 from headwater.lake.objects import ObjectFolder
 from headwater.lake.pending import parse
@@ -46,7 +46,8 @@ _COPY = "restore the lake's folder from a copy; nothing was deleted"
 
 def remember_deleted(connection: sqlite3.Connection, name: str, target: str) -> None:
     """Note that a branch or tag was deleted: the grace period of its commits begins now."""
-    # Neither branches nor tags have a space in their names.
+    # Neither branches nor tags have a space in their names. A hidden branch is nobody's to look for.
+    name = "" if name.startswith(HIDDEN_PREFIX) else name
     connection.execute("INSERT INTO refs VALUES (?, ?, ?)", (f"{new_id()} {name}", _DELETED, target))
 
 
