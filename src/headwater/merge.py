@@ -137,7 +137,7 @@ class Merges:
             wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
             return Merge(
                 source=source,
-                target=target.branch,
+                target=target.ref,
                 commit=None,
                 source_commit=found,
                 base=new.base,
@@ -155,7 +155,7 @@ class Merges:
                 return result
             if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.branch)
+                raise MergeConflictError(open_ones, source, target.ref)
             tx.join(new)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
@@ -163,7 +163,7 @@ class Merges:
                 # Whoever decided on a model here while this was merged looks again.
                 tx.fence(change.path.rpartition("/")[2])
             tx.subject = source
-            tx.message = f"merge {source} into {target.branch}: {result.words()}"
+            tx.message = f"merge {source} into {target.ref}: {result.words()}"
             tx.metadata = {SOURCE: source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
             return result
 

@@ -281,6 +281,12 @@ class Folds:
                 path.with_suffix(".asked").unlink(missing_ok=True)
         return count, freed
 
+    def forget(self, branch: str) -> None:
+        """Delete the fold of a branch that is gone."""
+        self._drop(_branch_file(branch))
+        with contextlib.suppress(OSError):
+            (self._folder / _branch_file(branch)).with_suffix(".asked").unlink()
+
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""
         return self._known.setdefault(branch, set())
