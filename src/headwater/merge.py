@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from headwater.ancestry import SETTLED
 from headwater.conflicts import Conflict, MergeConflictError, Place, Union, find_conflicts, side_for
 from headwater.context import Context
 from headwater.deletions import Settling, find_deletions, settle
@@ -19,13 +20,10 @@ from headwater.lake import refs
 from headwater.state import Fold
 from headwater.transaction import Transaction
 
-__all__ = ["SETTLED", "SOURCE", "Merge", "Merges"]
+__all__ = ["SOURCE", "Merge", "Merges"]
 
 SOURCE = "headwater.source"
 """Commit metadata of a merge: what was merged, as the user called it."""
-
-SETTLED = "headwater.settled"
-"""Commit metadata of a merge that settled conflicts: how many."""
 
 _WORDS = {
     "models": ("model", "models"),
@@ -139,7 +137,7 @@ class Merges:
             wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
             return Merge(
                 source=source,
-                target=target.branch,
+                target=target.ref,
                 commit=None,
                 source_commit=found,
                 base=new.base,
@@ -157,7 +155,7 @@ class Merges:
                 return result
             if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.branch)
+                raise MergeConflictError(open_ones, source, target.ref)
             tx.join(new)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
@@ -165,7 +163,7 @@ class Merges:
                 # Whoever decided on a model here while this was merged looks again.
                 tx.fence(change.path.rpartition("/")[2])
             tx.subject = source
-            tx.message = f"merge {source} into {target.branch}: {result.words()}"
+            tx.message = f"merge {source} into {target.ref}: {result.words()}"
             tx.metadata = {SOURCE: source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
             return result
 

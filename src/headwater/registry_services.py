@@ -11,6 +11,7 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.branching import Branches
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
+    from headwater.undoing import Undoing
 
 __all__ = ["Services"]
 
@@ -71,6 +73,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _branches(self) -> Branches:
+        from headwater.branching import Branches
+
+        return Branches(self._context)
 
     @cached_property
     def _tracing(self) -> Tracing:
@@ -132,6 +140,12 @@ class Services:
 
         return Predictions(self._context)
 
+    @cached_property
+    def _undoing(self) -> Undoing:
+        from headwater.undoing import Undoing
+
+        return Undoing(self._context)
+
     def _active_run(self) -> str | None:
         """Return the ID of the run that what is made here belongs to; None where there is none."""
         return None
@@ -145,6 +159,11 @@ class Services:
     def ref(self) -> str:
         """The branch or ref that is read."""
         return self._context.ref
+
+    @property
+    def working_branch(self) -> str:
+        """The branch that is written to, by the name under which other processes find it."""
+        return self._context.branch
 
     @property
     def actor(self) -> str:
