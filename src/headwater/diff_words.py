@@ -67,7 +67,6 @@ class Words:
         self._events: dict[tuple[str, str, str], list[Event]] = {}
         for event in new.standing():
             self._events.setdefault((event["subject"], event["kind"], event["key"]), []).append(event)
-        self._champions: dict[str, tuple[int | None, dict[str, float]]] = {}
 
     def _by_id(self, table: str) -> dict[str, Row]:
         """Return the new rows of things that the left side does not have."""
@@ -151,7 +150,7 @@ class Words:
         found = []
         for version_id, row in self._things["model_versions"].items():
             model_id = row["model_id"]
-            number, measured = self._champion(model_id)
+            number, measured = self._champions[model_id]
             tags = self._labels(version_id, "tag", row["tags"])
             description = self._labels(version_id, "description", {"": row["description"]}).get("")
             found.append(
@@ -262,13 +261,19 @@ class Words:
                 found[column].setdefault(row[column], {})[row["key"]] = row["value"]
         return found
 
-    def _champion(self, model_id: str) -> tuple[int | None, dict[str, float]]:
-        """Return the number of the version that the left side has as a model's champion, and its metrics."""
-        if model_id not in self._champions:
-            self._champions[model_id] = self._find_champion(model_id)
-        return self._champions[model_id]
+    @cached_property
+    def _champions(self) -> dict[str, tuple[int | None, dict[str, float]]]:
+        """By model that has new versions: the number of the left side's champion, and its metrics."""
+        models = {row["model_id"]: self._champion(row["model_id"]) for row in self._things["model_versions"].values()}
+        ids = [champion[0] for champion in models.values() if champion is not None]
+        measured = points.newest_of_versions(self._lake, self._fold, ids)
+        return {
+            model_id: (None, {}) if champion is None else (champion[1], measured[champion[0]])
+            for model_id, champion in models.items()
+        }
 
-    def _find_champion(self, model_id: str) -> tuple[int | None, dict[str, float]]:
+    def _champion(self, model_id: str) -> tuple[str, int] | None:
+        """Return ID and number of the version that the left side has as a model's champion."""
         rows = self._fold.rows(
             "SELECT v.version_id, v.version FROM events e JOIN versions v ON v.version_id = e.value"
             " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' AND e.key = 'champion'"
@@ -277,12 +282,7 @@ class Words:
             model_id,
             model_id,
         )
-        for version_id, number in rows:
-            if not is_hidden(self._fold, version_id):
-                wanted = {"version_id": (version_id, version_id)}
-                measured = points.newest(self._lake, self._fold, wanted)
-                return number, {each.key: each.value for each in measured if not each.slice}
-        return None, {}
+        return next(((id_, number) for id_, number in rows if not is_hidden(self._fold, id_)), None)
 
     # -- what was changed ---------------------------------------------------------------------------------------
     def labels(self) -> builtins.list[ChangedLabel]:

@@ -42,9 +42,10 @@ _ROWS = {"metrics": "metric", "predictions": "prediction", "outcomes": "outcome"
 @option("--stat", is_flag=True, help="Print counts only, a line for each kind of thing.")
 @option("--tables", is_flag=True, help="Print the raw rows of each table.")
 def diff(session: Session, left: str, right: str | None, stat: bool, tables: bool) -> None:
-    """Show what B has that A lacks; B is the current branch unless it is named.
+    """Show what one branch, tag or commit has that another lacks.
 
-    A and B are branches, tags, commits, main~3 or main@{TIME}. New versions come with their metrics beside those of the
+    What B has and A lacks is shown; B is the current branch unless it is named. A and B are branches, tags, commits,
+    main~3 or main@{TIME}; A..B is read too. New versions come with their metrics beside those of the
     model's champion at A. What A has and B lacks is counted; `headwater diff B A` shows it.
     """
     if stat and tables:
