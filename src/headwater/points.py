@@ -90,7 +90,7 @@ def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str
 
 def newest_of_versions(lake: Lake, fold: Fold, version_ids: Collection[str]) -> dict[str, dict[str, float]]:
     """Return the newest value of each metric over all rows, by version and key; of several datasets the last."""
-    parts = []
+    parts: list[pa.Table] = []
     for each in version_ids:
         # One by one: versions far apart have nothing between them that is wanted.
         wanted = {"version_id": (each, each), "slice": ("", "")}
