@@ -39,7 +39,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT})
 
-FORMAT = 3
+FORMAT = 4
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -69,7 +69,7 @@ CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT,
 CREATE INDEX runs_experiment ON runs (experiment);
 CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 CREATE TABLE lineage (
-    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target)) WITHOUT ROWID;
+    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target, tx)) WITHOUT ROWID;
 CREATE INDEX lineage_target ON lineage (target);
 CREATE TABLE deployments (
     deployment_id TEXT PRIMARY KEY, model_id TEXT, version_id TEXT, environment TEXT, mode TEXT, traffic REAL,
@@ -77,8 +77,8 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_version ON deployments (version_id);
 CREATE TABLE batches (
     deployment_id TEXT, digest TEXT, rows INTEGER, source TEXT, version_id TEXT, first_at INTEGER, last_at INTEGER,
-    tx TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
-CREATE TABLE shadowed (tx TEXT PRIMARY KEY) WITHOUT ROWID;
+    tx TEXT, PRIMARY KEY (deployment_id, digest, tx)) WITHOUT ROWID;
+CREATE TABLE twice (deployment_id TEXT, digest TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
 INSERT INTO info VALUES ('format', {FORMAT});
 """
 
@@ -91,7 +91,7 @@ def wipe(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM info WHERE key = 'commit'")
     for name in (
         *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"),
-        *("runs", "lineage", "deployments", "batches", "shadowed"),
+        *("runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -238,11 +238,8 @@ def _fold_runs(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]
 
 
 def _fold_lineage(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
-        "INSERT INTO lineage VALUES (:source, :relation, :target, :tx) ON CONFLICT DO UPDATE SET"
-        " tx = excluded.tx WHERE excluded.tx < lineage.tx",
-        rows,
-    )
+    # Each transaction's, though the edge be the same: one of them may be hidden.
+    connection.executemany("INSERT OR IGNORE INTO lineage VALUES (:source, :relation, :target, :tx)", rows)
 
 
 def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -255,23 +252,16 @@ def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str
 
 def _fold_batches(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
-        new = connection.execute(
+        connection.execute(
             "INSERT OR IGNORE INTO batches VALUES"
             " (:deployment_id, :digest, :rows, :source, :version_id, :first_at, :last_at, :tx)",
             row,
-        ).rowcount
-        if new:
-            continue
-        # Two branches took in one file: its rows are there twice, and the first transaction's stand.
+        )
+        # Two branches may have taken in one file: of its rows, which are there twice, the first that stand count.
         key = row["deployment_id"], row["digest"]
-        (there,) = connection.execute("SELECT tx FROM batches WHERE (deployment_id, digest) = (?, ?)", key).fetchone()
-        first, second = sorted((there, row["tx"]))
-        if first != second:
-            connection.execute("INSERT OR IGNORE INTO shadowed VALUES (?)", (second,))
-            connection.execute(
-                "UPDATE batches SET source = ?, tx = ? WHERE (deployment_id, digest) = (?, ?) AND tx <> ?",
-                (row["source"], first, *key, first),
-            )
+        there = "SELECT 1 FROM batches WHERE (deployment_id, digest) = (?, ?) AND tx <> ?"
+        if connection.execute(there, (*key, row["tx"])).fetchone():
+            connection.execute("INSERT OR IGNORE INTO twice VALUES (?, ?)", key)
 
 
 _FOLDERS: dict[str, Callable[[sqlite3.Connection, Iterable[Mapping[str, Any]]], None]] = {

@@ -15,6 +15,7 @@ from headwater.lake.base import Lake
 from headwater.model import Metric
 from headwater.state import Fold
 from headwater.tables import folder
+from headwater.tombstones import hidden_transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,12 +180,13 @@ def _read(
     import pyarrow as pa
 
     base = folder("metrics")
+    hidden = frozenset(hidden_transactions(fold))
     files = [file for file in fold.table("metrics").files.values() if _may_hold(file, wanted)]
     # files are named by time, after a digit for their tier
     paths = sorted((base + file.path for file in files), key=lambda path: path.rpartition("/")[2].partition("-")[2])
     for path, local in lake.localize(fold.commit, paths).items():
         try:
-            yield from _read_file(str(local), wanted, columns, newest)
+            yield from _read_file(str(local), wanted, columns, newest, hidden)
         except (pa.ArrowException, OSError) as error:
             raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
 
@@ -193,7 +195,9 @@ def _may_hold(file: DataFile, wanted: Wanted) -> bool:
     return all(each is None or file.may_hold(name, *each) for name, each in wanted.items())
 
 
-def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool) -> Iterator[pa.Table]:
+def _read_file(
+    path: str, wanted: Wanted, columns: Collection[str], newest: bool, hidden: frozenset[str]
+) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=True, read_dictionary=list(_TEXTS)) as file:
@@ -204,6 +208,8 @@ def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool
             doubtful = _doubtful({name: group.column(position[name]) for name in wanted}, wanted)
             if doubtful is None:
                 continue
+            if hidden and _may_be_in(group.column(position["tx"]), hidden):
+                doubtful = [*doubtful, "tx"]
             if newest and not doubtful and all(_is_constant(group.column(position[name])) for name in _TEXTS):
                 yield file.read_row_group(number, columns=list(columns)).slice(_newest_of(file, number), 1)
             else:
@@ -211,7 +217,7 @@ def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool
         for names, numbers in together.items():
             table = file.read_row_groups(numbers, columns=list(dict.fromkeys([*columns, *names])))
             if names:
-                table = table.filter(_mask(table, {name: wanted[name] for name in names}))
+                table = table.filter(_mask(table, {name: wanted[name] for name in names if name != "tx"}, hidden))
             if len(table):
                 yield table.select(list(columns))
 
@@ -263,11 +269,21 @@ def _doubtful(chunks: Mapping[str, Any], wanted: Wanted) -> list[str] | None:
     return names
 
 
-def _mask(table: pa.Table, wanted: Wanted) -> Any:
+def _may_be_in(chunk: Any, texts: frozenset[str]) -> bool:
+    """Return whether the statistics of a row group's column leave open that it has one of some texts."""
+    known = chunk.statistics
+    return known is None or not known.has_min_max or any(known.min <= each <= known.max for each in texts)
+
+
+def _mask(table: pa.Table, wanted: Wanted, hidden: frozenset[str]) -> Any:
+    """Return which rows are wanted; `hidden` are transactions of which none is, where the table says which it is of."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     mask: Any = None
+    if hidden and "tx" in table.column_names:
+        texts = table.column("tx").cast(pa.string())
+        mask = pc.invert(pc.is_in(texts, value_set=pa.array(sorted(hidden), pa.string())))
     for name, limits in wanted.items():
         column = table.column(name)
         if limits is None:

@@ -24,6 +24,7 @@ from headwater.schema import TABLES, arrow_schema
 from headwater.sqltext import identifier, literal
 from headwater.state import Fold
 from headwater.tables import folder
+from headwater.tombstones import hidden_transactions, shadowed
 
 if TYPE_CHECKING:
     import duckdb
@@ -80,6 +81,9 @@ _HELD_ROWS = 200_000
 _HELD_VIEWS = ("standing_events", "hidden", "model_names", "aliases", "model_versions")
 """Views over small tables that others read several times: computed once for a session, where they are needed."""
 
+_HIDDEN = "hidden_transactions"
+"""A view that many others read, and whose rows the folded state has."""
+
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _NAME = re.compile(r"\b(?:lake\.)?[a-z_][a-z0-9_]*")
 
@@ -101,7 +105,8 @@ def _reads() -> Mapping[str, frozenset[str]]:
         name = _object(file)
         body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
         named = frozenset(_NAME.findall(body.lower())) - {name}
-        found[name] = frozenset({name}).union(*(found[each] for each in named if each in found))
+        # What is hidden, the folded state tells: no table has to be brought for that.
+        found[name] = frozenset({name}).union(*(found[each] for each in named if each in found and name != _HIDDEN))
     return found
 
 
@@ -138,7 +143,8 @@ class Snapshot:
         self._number = number
         self._files = {name: _newest_first(fold.table(name).files.values()) for name in TABLES}
         self._commits: pa.Table | None = commits(fold)
-        self._shadowed = fold.shadowed()
+        self._hidden = hidden_transactions(fold)
+        self._shadowed = shadowed(fold)
         self._brought: set[str] = set()
         self._held: set[str] = set()
         self._made: set[str] = set()
@@ -212,7 +218,7 @@ class Snapshot:
                     self._connection.execute(f"USE {identifier(self.catalog)}")
                 made = True
                 try:
-                    self._connection.execute(text)
+                    self._connection.execute(text if name != _HIDDEN else self._hidden_transactions())
                 except duckdb.Error as error:
                     line = str(error).strip().partition("\n")[0]
                     raise LakeError(f"sql/{file} can't be loaded: {line}") from error
@@ -223,6 +229,23 @@ class Snapshot:
         if made:
             self._connection.execute("USE memory")
         return made
+
+    def _hidden_transactions(self) -> str:
+        """Return what makes the view of this name, whose rows are known: where it has none, DuckDB plans no join."""
+        rows = [
+            f"({literal(tx)}, {'NULL' if each.reason is None else literal(each.reason)},"
+            f" make_timestamptz({each.recorded_at}), {literal(each.actor)})"
+            for tx, each in self._hidden.items()
+        ]
+        if not rows:
+            return (
+                f"CREATE VIEW {_HIDDEN} AS SELECT CAST(NULL AS VARCHAR) AS tx, CAST(NULL AS VARCHAR) AS reason,"
+                " CAST(NULL AS TIMESTAMPTZ) AS recorded_at, CAST(NULL AS VARCHAR) AS actor WHERE false"
+            )
+        values = f"(VALUES {', '.join(rows)}) AS t(tx, reason, recorded_at, actor)"
+        return (
+            f"CREATE TABLE {_HIDDEN} AS SELECT tx, CAST(reason AS VARCHAR) AS reason, recorded_at, actor FROM {values}"
+        )
 
     def _bring_commits(self) -> None:
         # Registered names are the connection's, not the catalog's.
@@ -314,7 +337,7 @@ class Snapshot:
             rows = f"read_parquet([{', '.join(literal(path) for path in local)}], union_by_name = {differ})"
             if differ:
                 there = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        return select(name, rows, there, self._shadowed)
+        return select(name, rows, there, self._shadowed, self._hidden)
 
     def _local(self, name: str, files: list[DataFile]) -> list[Path]:
         return list(self._lake.localize(self.commit, [folder(name) + file.path for file in files]).values())
@@ -326,14 +349,17 @@ class Snapshot:
         return self._columns[file.path]
 
 
-def select(name: str, source: str, there: Collection[str], shadowed: Iterable[str] = ()) -> str:
+def select(
+    name: str, source: str, there: Collection[str], twice: Collection[str] = (), hidden: Collection[str] = ()
+) -> str:
     """Return a query for a table's rows with today's columns: those that a source lacks are null.
 
     Args:
         name: A name of `schema.TABLES`.
         source: What stands after FROM.
         there: The columns that it has.
-        shadowed: Transactions whose predictions and outcomes are those of earlier ones.
+        twice: Transactions whose predictions and outcomes are those of earlier ones.
+        hidden: Transactions that are hidden: of two rows of one key, another's stands.
     """
     table = TABLES[name]
     columns = ", ".join(
@@ -344,9 +370,10 @@ def select(name: str, source: str, there: Collection[str], shadowed: Iterable[st
     only = ""
     if name in _NATURAL_KEYS:
         key = ", ".join(identifier(column) for column in table.key)
-        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
-    elif name in _IN_BATCHES and (twice := ", ".join(map(literal, shadowed))):
-        only = f" WHERE tx NOT IN ({twice})"
+        last = f"tx IN ({', '.join(literal(tx) for tx in hidden)}), " if hidden else ""
+        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {last}tx) = 1"
+    elif name in _IN_BATCHES and twice:
+        only = f" WHERE tx NOT IN ({', '.join(map(literal, twice))})"
     return f"SELECT {columns} FROM {source}{only}"
 
 
