@@ -62,7 +62,7 @@ def page(diff: _Diff) -> str:
     if diff.commits or diff.lacking:
         parts.append(Markup(svg(diff)))
     if diff.models:
-        rows = [(each.reference, each.recorded_at, each.actor) for each in diff.models]
+        rows = [(each.reference + _gone(each.deleted), each.recorded_at, each.actor) for each in diff.models]
         parts.append(table(("new model", "recorded", "actor"), rows))
     if diff.model_versions:
         parts.append(
@@ -82,19 +82,35 @@ def page(diff: _Diff) -> str:
         parts.append(table(("", "changed", "actor", "reason", ""), changes))
     if diff.datasets:
         data = [
-            (each.reference, each.rows, each.base, each.added, each.removed, each.changed, each.actor)
+            (
+                each.reference + _gone(each.deleted),
+                each.rows,
+                each.base,
+                each.added,
+                each.removed,
+                each.changed,
+                each.actor,
+            )
             for each in diff.datasets
         ]
         headers = ("new dataset version", "rows", "compared with", "added", "removed", "changed", "actor")
         parts.append(table(headers, data, right=(1, 3, 4, 5)))
     if diff.runs:
         runs = [
-            (each.name or each.reference, each.experiment, each.status, each.metrics, each.actor) for each in diff.runs
+            (
+                (each.name or each.reference) + _gone(each.deleted),
+                each.experiment,
+                each.status,
+                each.metrics,
+                each.actor,
+            )
+            for each in diff.runs
         ]
         parts.append(table(("new run", "experiment", "status", "metrics", "actor"), runs))
     if diff.deployments:
         deployed = [
-            (each.reference, each.environment, each.mode, each.traffic, each.actor) for each in diff.deployments
+            (each.reference + _gone(each.deleted), each.environment, each.mode, each.traffic, each.actor)
+            for each in diff.deployments
         ]
         parts.append(table(("new deployment", "environment", "mode", "traffic", "actor"), deployed))
     shown = ("metrics", "predictions", "outcomes")
@@ -110,8 +126,17 @@ def _versions(diff: _Diff) -> Iterable[Sequence[object]]:
             for key, value, _, more in each.compared()
         ]
         beside = f"; champion is {each.champion}" if each.champion is not None else ""
-        name = each.reference + (" (deleted)" if each.deleted else "")
-        yield name, each.aliases, each.description, each.actor, ", ".join(measured) + beside
+        yield (
+            each.reference + _gone(each.deleted),
+            each.aliases,
+            each.description,
+            each.actor,
+            ", ".join(measured) + beside,
+        )
+
+
+def _gone(deleted: bool) -> str:
+    return " (deleted)" if deleted else ""
 
 
 # -- the picture ------------------------------------------------------------------------------------------------------

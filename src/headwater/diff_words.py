@@ -26,9 +26,10 @@ from headwater.fold import TX
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
 from headwater.landing import status_of
-from headwater.lookup import HIDDEN, is_hidden, name_of
+from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
+from headwater.tombstones import HIDDEN, is_hidden
 
 __all__ = ["Words"]
 
@@ -38,12 +39,19 @@ _UNSAID = {"landed"}
 _TOLD_WITH = {
     "models": {"name", "tombstone"},
     "model_versions": {"description", "tag", "tombstone"},
-    "runs": {"param", "status"},
-    "datasets": {"description"},
+    "runs": {"param", "status", "tombstone"},
+    "datasets": {"description", "tombstone"},
+    "deployments": {"tombstone"},
 }
 """Kinds of events that are told with a new thing, by its table."""
 
-_IDS = {"models": "model_id", "model_versions": "version_id", "runs": "run_id", "datasets": "dataset_id"}
+_IDS = {
+    "models": "model_id",
+    "model_versions": "version_id",
+    "runs": "run_id",
+    "datasets": "dataset_id",
+    "deployments": "deployment_id",
+}
 
 Row = Mapping[str, Any]
 Event = Mapping[str, Any]
@@ -113,7 +121,14 @@ class Words:
             return quote(name_of(self._fold, subject) if kind == "name" else self._name(subject))
         if subject in self._things["runs"] or self._fold.one("SELECT 1 FROM runs WHERE run_id = ?", subject):
             return f"run:{subject}"
+        deployed = self._things["deployments"].get(subject, {}).get("version_id") or self._deployed(subject)
+        if deployed is not None:
+            return f"deployment of {self._version_text(deployed)}"
         return self._dataset_text(subject) or self._transaction(subject) or subject
+
+    def _deployed(self, deployment_id: str) -> str | None:
+        known = self._fold.one("SELECT version_id FROM deployments WHERE deployment_id = ?", deployment_id)
+        return str(known[0]) if known is not None else None
 
     def _transaction(self, tx: str) -> str | None:
         for commit in self._new.commits:
@@ -202,6 +217,7 @@ class Words:
                     status=status_of(self._values(run_id, "status"))["status"],
                     params=self._labels(run_id, "param", row["params"]),
                     metrics=self._measured["run_id"].get(run_id, {}),
+                    deleted=self._hidden(run_id),
                     **self._common(row),
                 )
             )
@@ -221,6 +237,7 @@ class Words:
                 added=row["added"],
                 removed=row["removed"],
                 changed=row["changed"],
+                deleted=self._hidden(dataset_id),
                 **self._common(row),
             )
             for dataset_id, row in self._things["datasets"].items()
@@ -229,20 +246,23 @@ class Words:
 
     def deployments(self) -> builtins.list[AddedDeployment]:
         """Return the new deployments, in the order in which they were made."""
-        found = {}
-        for row in sorted(self._new.rows.get("deployments", ()), key=lambda row: str(row["deployment_id"])):
+        found = []
+        for deployment_id, row in sorted(self._things["deployments"].items()):
             version = self._version(row["version_id"])
-            found[row["deployment_id"]] = AddedDeployment(
-                deployment_id=row["deployment_id"],
-                name=self._name(row["model_id"]),
-                version=version[1] if version is not None else None,
-                version_id=row["version_id"],
-                environment=row["environment"],
-                mode=row["mode"],
-                traffic=row["traffic"],
-                **self._common(row),
+            found.append(
+                AddedDeployment(
+                    deployment_id=deployment_id,
+                    name=self._name(row["model_id"]),
+                    version=version[1] if version is not None else None,
+                    version_id=row["version_id"],
+                    environment=row["environment"],
+                    mode=row["mode"],
+                    traffic=row["traffic"],
+                    deleted=self._hidden(deployment_id),
+                    **self._common(row),
+                )
             )
-        return list(found.values())
+        return found
 
     # -- metrics ------------------------------------------------------------------------------------------------
     @cached_property
@@ -251,10 +271,13 @@ class Words:
         found: dict[str, dict[str, dict[str, float]]] = {"version_id": {}, "run_id": {}}
         if not self._new.counts.get("metrics"):
             return found
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         table = self._new.arrow("metrics")
         table = table.filter(pc.equal(table.column("slice"), ""))
+        hidden = [tx for tx in self._new.transactions if self._hidden(tx)]
+        table = table.filter(pc.invert(pc.is_in(table.column("tx"), value_set=pa.array(hidden, pa.string()))))
         of_run = pc.is_null(table.column("version_id"))
         for column, rows in (("version_id", table.filter(pc.invert(of_run))), ("run_id", table.filter(of_run))):
             for row in points.newest_in(rows, (column, "key")).select([column, "key", "value"]).to_pylist():
@@ -290,9 +313,8 @@ class Words:
         names = {(each.subject, each.kind, each.key): each.name for each in find_conflicts(self._fold, self._new)}
         found = []
         for (subject, kind, key), events in self._events.items():
-            if kind in _UNSAID or any(
-                kind in kinds and subject in self._things[table] for table, kinds in _TOLD_WITH.items()
-            ):
+            told = any(kind in kinds and subject in self._things[table] for table, kinds in _TOLD_WITH.items())
+            if told or kind in _UNSAID or (kind == "tombstone" and subject in self._new.transactions):
                 continue
             standing = self._fold.standing(subject, kind, key)
             before = self._said(kind, [value for _, value in standing] or self._given(subject, kind, key))

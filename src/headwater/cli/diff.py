@@ -108,7 +108,12 @@ def _sections(diff: Diff) -> Iterator[str]:
         (
             "Deployments",
             [
-                _line("+", each.reference, f"to {each.environment}, {each.mode}{_share(each.traffic)}", each.actor)
+                _line(
+                    "+",
+                    each.reference,
+                    f"to {each.environment}, {each.mode}{_share(each.traffic)}{_gone(each.deleted, ', ')}",
+                    each.actor,
+                )
                 for each in diff.deployments
             ],
         ),
@@ -132,8 +137,8 @@ def _line(mark: str, what: str, more: str, actor: str) -> str:
     return f"  {paint(f'{mark} {what}', _COLOURS[mark])}{clean(said)}{dim(f'  {actor}')}"
 
 
-def _gone(deleted: bool) -> str:
-    return "deleted since" if deleted else ""
+def _gone(deleted: bool, before: str = "") -> str:
+    return f"{before}deleted since" if deleted else ""
 
 
 def _version(version: AddedVersion) -> Iterator[str]:
@@ -175,7 +180,7 @@ def _rows_of(dataset: AddedDataset) -> str:
             if number
         ]
         words.append(f"{' '.join(changed) or 'no rows changed'} since {dataset.base}")
-    return ", ".join(words)
+    return ", ".join(words) + _gone(dataset.deleted, ", ")
 
 
 def _run(run: AddedRun) -> str:
@@ -183,7 +188,7 @@ def _run(run: AddedRun) -> str:
 
     called = f"{run.name or run.run_id} of {run.experiment}"
     measured = "  ".join(f"{key} {number_text(value)}" for key, value in sorted(run.metrics.items()))
-    return _line("+", called, f"{run.status}  {measured}".rstrip(), run.actor)
+    return _line("+", called, f"{run.status}  {measured}".rstrip() + _gone(run.deleted, ", "), run.actor)
 
 
 def _share(traffic: float | None) -> str:
