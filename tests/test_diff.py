@@ -333,7 +333,7 @@ def test_what_is_no_ref_is_refused_with_what_to_do(registry: Registry, exp: Regi
         registry.diff("nowhere")
     with pytest.raises(InvalidInputError, match="not a ref"):
         registry.diff("main@{")
-    with pytest.raises(NotFoundError, match="2001"):
+    with pytest.raises(NotFoundError, match="had no commit yet at 2001-01-01"):
         registry.diff("main@{2001-01-01}")
 
 

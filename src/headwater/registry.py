@@ -13,7 +13,6 @@ from headwater.context import Context
 from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
-from headwater.names import check_branch
 from headwater.registry_branches import Branching
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
@@ -101,11 +100,11 @@ class Registry(RunsPart, Serving, Branching):
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: The name can't be a branch's.
+            NotFoundError: There is no such ref.
         """
-        check_branch(name)
-        commit = self.head if source is None else refs.resolve(self._context.lake, source).commit
-        self._context.lake.create_branch(name, commit)
-        return self.branch(name)
+        self._branches.create(name, source)
+        return self._view(name, None, name)
 
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
@@ -197,7 +196,11 @@ class Registry(RunsPart, Serving, Branching):
         return export(self._context, folder)
 
     def status(self) -> dict[str, Any]:
-        """Return where this is: lake, branch or ref, head, and how much there is."""
+        """Return where this is: lake, branch or ref, head, and how much there is.
+
+        `ahead` and `behind` are how many transactions it has that the lake's default branch lacks, and the reverse.
+        """
+        stands = self._branches.standing()
         with self._context.reading() as fold:
             (models,) = fold.one("SELECT count(*) FROM models")
             (versions,) = fold.one("SELECT count(*) FROM versions")
@@ -208,6 +211,8 @@ class Registry(RunsPart, Serving, Branching):
             "lake": self.url,
             "ref": self.ref,
             "commit": commit,
+            "ahead": len(stands.ahead) if stands is not None else 0,
+            "behind": stands.behind if stands is not None else 0,
             "actor": self.actor,
             "models": models,
             "versions": versions,

@@ -11,6 +11,7 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.branching import Branches
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -71,6 +72,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _branches(self) -> Branches:
+        from headwater.branching import Branches
+
+        return Branches(self._context)
 
     @cached_property
     def _tracing(self) -> Tracing:

@@ -32,8 +32,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
     "Branches": {
+        "branch": ("branches", "Make a branch of everything, delete one, or list them."),
+        "switch": ("branches", "Work on another branch from now on."),
         "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
+        "tag": ("branches", "Give a commit a name that never moves, delete one, or list them."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),

@@ -236,7 +236,7 @@ class LocalLake:
             return ref
         if ref in self._hidden:
             return self._hidden[ref].head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'tag')", ref)
+        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
             raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])
