@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ from headwater.model import LogEntry
 from headwater.registry_branches import Branching
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
+from headwater.transaction import Writer
 
 if TYPE_CHECKING:
+    from headwater.diffs import Diff
     from headwater.export import Export
     from headwater.lineage import Lineage
     from headwater.query import QueryResult, Rows
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Rehearsal"]
 
 
 class Registry(RunsPart, Serving, Branching):
@@ -105,6 +108,35 @@ class Registry(RunsPart, Serving, Branching):
         """
         self._branches.create(name, source)
         return self._view(name, None, name)
+
+    @contextmanager
+    def rehearse(self) -> Iterator[Rehearsal]:
+        """Hold a registry on a hidden copy of what this one reads; all that is written to it is thrown away at the end.
+
+        Numbers that are cut meanwhile stay taken: they leave a gap, as a branch does that is thrown away.
+
+        Returns:
+            The registry; its `difference()` says what was written so far.
+        """
+        it = self._context
+        name = self._branches.begin_rehearsal()
+        writer = Writer(it.lake, it.folds, only=name)
+        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED)
+        rehearsal = Rehearsal(context, owner=False)
+        rehearsal._of = it.commit or it.branch
+        error: BaseException | None = None
+        try:
+            yield rehearsal
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            for run in reversed(active.opened()):
+                if run.is_on(context):
+                    run.end(error)
+            rehearsal.close()
+            writer.close()
+            self._branches.end_rehearsal(name)
 
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
@@ -219,3 +251,14 @@ class Registry(RunsPart, Serving, Branching):
             "datasets": datasets,
             "runs": runs,
         }
+
+
+class Rehearsal(Registry):
+    """A registry on a hidden branch that is thrown away; what is written to it, nobody else sees. See `rehearse`."""
+
+    CALLED = "the rehearsal"
+    _of = ""
+
+    def difference(self) -> Diff:
+        """Return what was written that the branch (or commit) it began with lacks."""
+        return self._diffs.diff(self._of)

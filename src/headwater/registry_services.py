@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
+    from headwater.undoing import Undoing
 
 __all__ = ["Services"]
 
@@ -139,6 +140,12 @@ class Services:
 
         return Predictions(self._context)
 
+    @cached_property
+    def _undoing(self) -> Undoing:
+        from headwater.undoing import Undoing
+
+        return Undoing(self._context)
+
     def _active_run(self) -> str | None:
         """Return the ID of the run that what is made here belongs to; None where there is none."""
         return None
@@ -152,6 +159,11 @@ class Services:
     def ref(self) -> str:
         """The branch or ref that is read."""
         return self._context.ref
+
+    @property
+    def working_branch(self) -> str:
+        """The branch that is written to, by the name under which other processes find it."""
+        return self._context.branch
 
     @property
     def actor(self) -> str:
