@@ -211,6 +211,26 @@ def test_what_a_hidden_transaction_measured_is_not_shown(registry: Registry, art
     ]
 
 
+def test_what_was_reverted_on_the_branch_is_said_to_be_deleted_or_is_as_it_was(
+    registry: Registry, artifact: Path
+) -> None:
+    registry.register("m", artifact)
+    registry.register("m", artifact)
+    registry.set_alias("m", "champion", 1)
+    exp = registry.create_branch("exp")
+    registered = exp.register("m", artifact)
+    exp.set_alias("m", "champion", 2)
+    exp.revert(exp.log(limit=1)[0].commit)
+    exp.revert(registered.commit)
+    diff = exp.diff("main")
+    assert [(each.reference, each.deleted) for each in diff.model_versions] == [("m/3", True)]
+    assert sentences(diff) == []
+    first = registry.get("m/1").commit
+    exp.set_alias("m", "champion", 2)
+    exp.revert(first, force=True)
+    assert "- m/1 is deleted" in sentences(exp.diff("main"))
+
+
 def test_predictions_and_outcomes_are_counted(registry: Registry, artifact: Path, tmp_path: Path) -> None:
     registry.register("m", artifact)
     exp = registry.create_branch("exp")
