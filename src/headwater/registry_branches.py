@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from headwater.registry_services import Services
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from headwater.branching import Branch, Tag
+    from headwater.collection import Collected
     from headwater.diffs import Diff
     from headwater.merge import Merge
 
@@ -102,6 +104,30 @@ class Branching(Services):
         Arguments and errors are those of `diff`.
         """
         return self._diffs.tables(left, right)
+
+    def gc(
+        self,
+        *,
+        grace: float | timedelta = 14,
+        dry_run: bool = False,
+        confirm: Callable[[Collected], bool] | None = None,
+    ) -> Collected:
+        """Delete what no branch, tag or row leads to any more, and what is left over in the cache.
+
+        What a version, run or dataset refers to is kept, and so is what belonged to a branch or tag that was deleted
+        no longer ago than the grace period. On a lakeFS server objects are left to the server's own collection.
+
+        Args:
+            grace: Days, or a duration.
+            dry_run: Only find out what there is; nothing is deleted.
+            confirm: Is told what would be deleted, and returns whether to go on.
+
+        Raises:
+            InvalidInputError: The grace period is negative.
+            IntegrityError: The lake is damaged: something that is reached is missing. Nothing is deleted then.
+            ConflictError: Another collection is at work on the lake.
+        """
+        return self._collection.gc(grace=grace, dry_run=dry_run, confirm=confirm)
 
     def merge(
         self,

@@ -12,6 +12,7 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.branching import Branches
+    from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
     from headwater.history import History
@@ -125,6 +126,12 @@ class Services:
         from headwater.serving import Deployments
 
         return Deployments(self._context)
+
+    @cached_property
+    def _collection(self) -> Collection:
+        from headwater.collection import Collection
+
+        return Collection(self._context)
 
     @cached_property
     def _predictions(self) -> Predictions:

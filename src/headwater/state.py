@@ -253,6 +253,29 @@ class Folds:
         with contextlib.suppress(OSError):
             (self._folder / _branch_file(branch)).with_suffix(".asked").unlink()
 
+    def trim(
+        self, branches: Iterable[str], commits: Callable[[str], bool], *, dry_run: bool = False
+    ) -> tuple[int, int]:
+        """Delete the folds of branches and commits that are gone; return how many there were, and their bytes.
+
+        Args:
+            branches: Every branch that there is, hidden ones too.
+            commits: Whether a commit is still there.
+            dry_run: Only count.
+        """
+        kept = {Path(_branch_file(each)).stem for each in branches}
+        count = freed = 0
+        for path in self._files("*.db"):
+            kind, _, what = path.stem.partition("-")
+            if path.stem in kept or (kind == "commit" and commits(what)):
+                continue
+            with contextlib.suppress(OSError):
+                count, freed = count + 1, freed + path.stat().st_size
+            if not dry_run:
+                self._drop(path.name)
+                path.with_suffix(".asked").unlink(missing_ok=True)
+        return count, freed
+
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""
         return self._known.setdefault(branch, set())

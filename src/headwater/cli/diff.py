@@ -49,20 +49,26 @@ def diff(session: Session, left: str, right: str | None, stat: bool, tables: boo
     """
     if stat and tables:
         raise click.UsageError("--stat is counts and --tables is rows: give one", click.get_current_context())
-    if right is None and ".." in left:
-        # As in `git diff main..exp-42`.
-        first, _, second = left.partition("...") if "..." in left else left.partition("..")
-        if not first or not second:
-            raise click.UsageError(f"A or B is missing in {left!r}", click.get_current_context())
-        left, right = first, second
-    if tables:
-        with session.open() as registry, busy("comparing"):
-            rows = registry.diff_tables(left, right)
-        session.emit(_documents(rows) if session.json else None, lambda: _raw(rows))
-        return
+    given = _sides(left) if right is None else (left, right)
     with session.open() as registry, busy("comparing"):
-        found = registry.diff(left, right)
-    session.emit(_counts(found) if stat else found, lambda: show_diff(found, stat=stat))
+        first, second = given[0] or registry.ref, given[1] or None
+        if tables:
+            rows = registry.diff_tables(first, second)
+        else:
+            found = registry.diff(first, second)
+    if tables:
+        session.emit(_documents(rows) if session.json else None, lambda: _raw(rows))
+    else:
+        session.emit(_counts(found) if stat else found, lambda: show_diff(found, stat=stat))
+
+
+def _sides(text: str) -> tuple[str, str]:
+    """Return A and B of `A..B`, as git has it; either may be empty, and is then where one is."""
+    dots = "..." if "..." in text else ".."
+    if text.strip(".") == "":
+        raise click.UsageError(f"no ref is named in {text!r}", click.get_current_context())
+    left, _, right = text.partition(dots)
+    return left, right
 
 
 def show_diff(diff: Diff, *, stat: bool = False) -> Iterator[str]:
@@ -139,8 +145,9 @@ def _version(version: AddedVersion) -> Iterator[str]:
         return
     from headwater.diff_parts import number_text
 
-    if version.champion is None:
-        yield "      " + clean("  ".join(f"{key} {number_text(value)}" for key, value, _, _ in compared))
+    if not any(other is not None for _, _, other, _ in compared):
+        beside = "" if version.champion is None else f"  (none that champion /{version.champion} has)"
+        yield "      " + clean("  ".join(f"{key} {number_text(value)}" for key, value, _, _ in compared) + beside)
         return
     rows = [
         (key, number_text(value), number_text(other), number_text(more, sign=True))
@@ -217,7 +224,7 @@ def _stat(diff: Diff) -> Iterator[str]:
         added, removed, changed = (
             sum(getattr(each, name) or 0 for each in data) for name in ("added", "removed", "changed")
         )
-        yield f"    in datasets {added:,} rows added, {removed:,} removed, {changed:,} changed"
+        yield f"    in datasets {count(added, 'row')} added, {removed:,} removed, {changed:,} changed"
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
         "export": ("export", "Write everything as files that need no Headwater."),
+        "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
     "Branches": {
         "branch": ("branches", "Make a branch of everything, delete one, or list them."),

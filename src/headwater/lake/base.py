@@ -7,7 +7,7 @@ A lake holds objects at paths on branches. Changes are staged on a branch with `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Protocol
 from headwater.errors import InvalidInputError
 
 __all__ = [
+    "ABANDONED",
     "AT",
     "CHUNK",
     "HIDDEN_PREFIX",
@@ -23,8 +24,11 @@ __all__ = [
     "TRANSACTION_PREFIX",
     "Change",
     "Commit",
+    "Garbage",
     "Lake",
+    "Mentions",
     "ObjectInfo",
+    "Retention",
     "Source",
     "Strategy",
     "check_lasting",
@@ -41,6 +45,8 @@ TRANSACTION_PREFIX = f"{HIDDEN_PREFIX}tx_"
 
 REHEARSAL_PREFIX = f"{HIDDEN_PREFIX}rehearsal_"
 """Lasting hidden branches of rehearsals: the prefix and a UUIDv7. Other processes may work on one by its name."""
+ABANDONED = 24 * 3600 * 1_000_000
+"""Microseconds after which a writer that has not landed is taken for dead."""
 
 AT = "headwater.at"
 """Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
@@ -91,6 +97,50 @@ class Change:
     kind: Literal["added", "removed", "changed"]
 
 
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What a lake can do without, or has been freed of.
+
+    Attributes:
+        commits: Commits that no branch, tag or row leads to.
+        chunks: Trees and small objects that only those have.
+        objects: Large objects that only those have, and those of writers that died.
+        bytes: What chunks and large objects take on the disk.
+        branches: The deleted branches and tags that the commits are from, as far as that is known.
+        waiting: Commits that only the grace period keeps.
+        waiting_branches: The deleted branches and tags that those are from.
+        hidden: Hidden branches that dead writers left.
+        shrunk: Bytes by which the file of a database got smaller; None where others were at work on it.
+    """
+
+    commits: int = 0
+    chunks: int = 0
+    objects: int = 0
+    bytes: int = 0
+    branches: tuple[str, ...] = ()
+    waiting: int = 0
+    waiting_branches: tuple[str, ...] = ()
+    hidden: int = 0
+    shrunk: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a server keeps what no branch's head has any more, where its owner has set rules.
+
+    Attributes:
+        days: Days that commits are kept, by branch.
+        default: Days for the other branches.
+    """
+
+    days: Mapping[str, int]
+    default: int
+
+
+Mentions = Callable[[Iterable[str]], Iterable[str]]
+"""Returns the commit IDs (or their first 8 or more digits) that the rows at some commits mention."""
+
+
 class Lake(Protocol):
     """A versioned object store with branches, tags, commits and three-way merges.
 
@@ -115,8 +165,8 @@ class Lake(Protocol):
     def head(self, branch: str) -> str:
         """Return the commit ID that a branch points at."""
 
-    def branches(self) -> dict[str, str]:
-        """Return every branch that is not hidden, with its head's commit ID, in order of name."""
+    def branches(self, *, hidden: bool = False) -> dict[str, str]:
+        """Return every branch with its head's commit ID, in order of name; hidden ones that last where asked for."""
 
     def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
         """Make a branch at commit `source` and return that commit's ID. A hidden one may die with this process.
@@ -235,6 +285,25 @@ class Lake(Protocol):
         Args:
             before: Microseconds since 1970-01-01 UTC; transactions and rehearsals that began later are left alone.
         """
+
+    def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
+        """Delete what no branch, tag or row leads to; where a server collects, only what dead writers left there.
+
+        Args:
+            before: Microseconds since 1970-01-01 UTC: what was deleted later is kept.
+            mentions: Which commits are mentioned at given ones: those are kept, with their ancestors.
+            confirm: Is told what there is to be deleted; where it returns False, nothing is.
+
+        Returns:
+            What was deleted, or what would have been.
+
+        Raises:
+            IntegrityError: Something that is reached is missing or damaged; nothing is deleted then.
+            ConflictError: Another collection is at work.
+        """
+
+    def retention(self) -> Retention | None:
+        """Return the rules by which a server forgets; None where there are none, and everything reached is kept."""
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

@@ -10,8 +10,9 @@ import contextlib
 import io
 import os
 import shutil
+import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,10 @@ from headwater.lake.base import (
     REHEARSAL_PREFIX,
     Change,
     Commit,
+    Garbage,
+    Mentions,
     ObjectInfo,
+    Retention,
     Source,
     Strategy,
     check_lasting,
@@ -44,6 +48,7 @@ from headwater.lake.local_files import (
     file_system,
     write_beside,
 )
+from headwater.lake.local_garbage import Collector, remember_deleted
 from headwater.lake.local_graph import Graph
 from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
 from headwater.lake.pending import Hidden, Overlay, Record, reached, settle
@@ -80,6 +85,7 @@ class LocalLake:
         self._guard = threading.RLock()
         self._hidden: dict[str, Hidden] = {}
         self._staged: dict[str, dict[str, trees.Entry | None]] = {}
+        self._loose: dict[str, Overlay] = {}
         self._parsed: dict[str, trees.Node] = {}
         self._graph = Graph(database, self._hidden)
         self._checked: set[Path] = set()
@@ -155,9 +161,10 @@ class LocalLake:
     def _refs(self, kind: str) -> dict[str, str]:
         return dict(self._db.query("SELECT name, target FROM refs WHERE kind = ? ORDER BY name", kind))
 
-    def branches(self) -> dict[str, str]:
+    def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
-        return self._refs("branch")
+        found = self._refs("branch")
+        return found if hidden else {name: head for name, head in found.items() if not name.startswith(HIDDEN_PREFIX)}
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID."""
@@ -195,14 +202,18 @@ class LocalLake:
     def _delete_ref(self, name: str, kind: str) -> None:
         with self._db.writing() as connection:
             kinds = _BRANCHES if kind == "branch" else f"('{kind}')"
-            gone = connection.execute(f"DELETE FROM refs WHERE name = ? AND kind IN {kinds}", (name,)).rowcount
-            if not gone:
+            query = f"SELECT target FROM refs WHERE name = ? AND kind IN {kinds}"
+            row = connection.execute(query, (name,)).fetchone()
+            if row is None:
                 raise NotFoundError(f"there is no {kind} {name!r}")
+            connection.execute("DELETE FROM refs WHERE name = ?", (name,))
+            remember_deleted(connection, name, row[0])
 
     def delete_branch(self, name: str) -> None:
         """Delete a branch and what is staged on it."""
         with self._guard:
             self._staged.pop(name, None)
+            self._loose.pop(name, None)
             if self._hidden.pop(name, None) is not None:
                 return
         self._delete_ref(name, "branch")
@@ -225,7 +236,7 @@ class LocalLake:
             return ref
         if ref in self._hidden:
             return self._hidden[ref].head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ?", ref)
+        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
             raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])
@@ -277,16 +288,17 @@ class LocalLake:
             raise InvalidInputError(f"not a path of an object: {path!r}")
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         head = read_up_to(stream, _INLINE + 1)
+        hidden = self._hidden.get(branch)
+        with self._guard:
+            self._check_branch(branch)
+            # In the lake's file it would be garbage until it is committed, and could be collected.
+            overlay = hidden.overlay if hidden is not None else self._loose.setdefault(branch, Overlay())
         if len(head) > _INLINE:
             entry = self._objects.put(head, stream)
+            overlay.objects.add(entry[0])
         else:
             entry = (sha256(head).hexdigest(), len(head))
-            hidden = self._hidden.get(branch)
-            if hidden is not None:
-                hidden.overlay.chunks[entry[0]] = head
-            else:
-                with self._db.writing() as connection:
-                    self._db.write(connection, [(entry[0], head)], [])
+            overlay.chunks[entry[0]] = head
         self._stage(branch, path, entry)
         return ObjectInfo(path, entry[1], entry[0])
 
@@ -311,17 +323,20 @@ class LocalLake:
 
     def _stage(self, branch: str, path: str, entry: trees.Entry | None) -> None:
         with self._guard:
-            if branch not in self._staged and branch not in self._hidden:
-                self.head(branch)
+            self._check_branch(branch)
             self._staged.setdefault(branch, {})[path] = entry
+
+    def _check_branch(self, branch: str) -> None:
+        if branch not in self._staged and branch not in self._hidden:
+            self.head(branch)
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged on a branch."""
         with self._guard:
             changes = self._staged.pop(branch, {})
-        try:
             hidden = self._hidden.get(branch)
-            overlay = hidden.overlay if hidden is not None else Overlay()
+            overlay = hidden.overlay if hidden is not None else self._loose.pop(branch, Overlay())
+        try:
             while True:
                 head = self.head(branch)
                 tree = trees.apply(self._nodes(overlay), self._tree(head), changes)
@@ -337,6 +352,8 @@ class LocalLake:
         except LakeError:
             with self._guard:
                 self._staged[branch] = {**changes, **self._staged.get(branch, {})}
+                if hidden is None:
+                    self._loose.setdefault(branch, Overlay()).take(overlay)
             raise
 
     def merge(
@@ -375,6 +392,8 @@ class LocalLake:
                 raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
             if row[0] != expected:
                 return False
+            # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
+            self._check_there(connection, commits, overlay)
             if origin is not None:
                 settle(connection, origin)
             self._db.write(connection, chunks, [(each.commit.id, each.generation, each.body) for each in commits])
@@ -384,6 +403,22 @@ class LocalLake:
             origin.numbers.clear()
         self._graph.remember(commits)
         return True
+
+    def _check_there(self, connection: sqlite3.Connection, commits: list[Record], overlay: Overlay) -> None:
+        """Make sure that what is going to land builds on nothing that was collected since this process read it.
+
+        All that a new tree takes over from elsewhere is in the trees of commits that it descends from, and a commit
+        that is in the lake is there with its ancestors and their trees.
+        """
+        own = {each.commit.id for each in commits}
+        for parent in {parent for each in commits for parent in each.commit.parents} - own:
+            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (parent,)).fetchone():
+                raise NotFoundError(
+                    f"commit {parent} is not in the lake any more", hint="it was collected; begin from a branch's head"
+                )
+        for digest in overlay.objects:
+            if not self._objects.path(digest).exists():
+                raise LakeError(f"object {digest} was collected before it landed", hint="do it again")
 
     def _reached_chunks(self, commits: Iterable[Record], overlay: Overlay) -> list[tuple[str, bytes]]:
         """Return the chunks of the overlay that the commits' trees reach, each once."""
@@ -440,6 +475,18 @@ class LocalLake:
             with contextlib.suppress(NotFoundError):
                 self._delete_ref(name, "branch")
         return len(hidden) + self._objects.sweep()
+
+    def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
+        """Delete what no branch, tag or row leads to."""
+        try:
+            return Collector(self.root, self._db, self._objects, before, mentions).run(confirm)
+        finally:
+            self._parsed.clear()
+            self._graph.forget()
+
+    def retention(self) -> Retention | None:
+        """Return None: whatever is reached is kept."""
+        return None
 
     # -- reading ------------------------------------------------------------------------------------------------
     def _entry(self, ref: str, path: str) -> trees.Entry:
