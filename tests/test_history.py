@@ -43,7 +43,7 @@ def test_the_log_of_one_thing_has_what_concerns_it(registry: Registry, model: Pa
     assert of_run[0].endswith("finished")
     assert of_run[-1] == started
     assert "register m/1" in of_run
-    assert _messages(registry, f"run:{run.run_id[-12:]}") == of_run or _messages(registry, run.run_id) == of_run
+    assert _messages(registry, f"run:{run.run_id[:18]}") == _messages(registry, run.run_id) == of_run
     of_deployment = _messages(registry, f"deployment:{deployment.deployment_id}")
     assert len(of_deployment) == 2
     assert all("production" in each for each in of_deployment)
