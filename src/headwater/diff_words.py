@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from headwater import points
-from headwater.conflicts import find_conflicts
+from headwater.conflicts import Union, find_conflicts
 from headwater.diff_parts import (
     AddedDataset,
     AddedDeployment,
@@ -287,7 +287,9 @@ class Words:
     # -- what was changed ---------------------------------------------------------------------------------------
     def labels(self) -> builtins.list[ChangedLabel]:
         """Return what was set anew, of one kind after the other."""
-        names = {(each.subject, each.kind, each.key): each.name for each in find_conflicts(self._fold, self._new)}
+        names = {
+            (each.subject, each.kind, each.key): each.name for each in find_conflicts(Union(self._fold, self._new))
+        }
         found = []
         for (subject, kind, key), events in self._events.items():
             if kind in _UNSAID or any(

@@ -193,6 +193,7 @@ class Labels:
                 subjects = [version_id] if is_hidden(tx.fold, version_id) else []
                 if subjects and is_hidden(tx.fold, model_id):
                     subjects.append(model_id)
+            subjects += _registered_in(tx, subjects)
             if not subjects:
                 raise NotFoundError(f"{ref} is not deleted")
             for subject in subjects:
@@ -242,14 +243,22 @@ def _visible_versions(tx: Transaction, model_id: str) -> list[str]:
     return [version_id for (version_id,) in rows if not is_hidden(tx.fold, version_id)]
 
 
+def _registered_in(tx: Transaction, subjects: list[str]) -> list[str]:
+    """Return the hidden transactions that registered some versions: a revert hides their metrics and lineage too."""
+    rows = (tx.fold.one("SELECT tx FROM versions WHERE version_id = ?", each) for each in subjects)
+    return [row[0] for row in rows if row is not None and is_hidden(tx.fold, row[0])]
+
+
 def _hidden_together(tx: Transaction, model_id: str) -> list[str]:
-    """Return the subjects that the transaction which hid the model hid, and that are hidden still."""
+    """Return the model and those of its versions that one transaction hid, and that are hidden still."""
     hidden = tx.fold.one(
         "SELECT tx FROM events WHERE standing AND subject = ? AND kind = 'tombstone' AND value = ?", model_id, HIDDEN
     )
     if hidden is None:
         return []
     rows = tx.fold.rows(
-        "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ?", HIDDEN, hidden[0]
+        "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ? AND (subject = ?"
+        " OR subject IN (SELECT version_id FROM versions WHERE model_id = ?))",
+        *(HIDDEN, hidden[0], model_id, model_id),
     )
     return [subject for (subject,) in rows]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.collection import Collected
     from headwater.diffs import Diff
     from headwater.merge import Merge
+    from headwater.undoing import Revert
 
 __all__ = ["Branching"]
 
@@ -162,3 +163,25 @@ class Branching(Services):
             IntegrityError: The two have different rows under one key.
         """
         return self._merges.merge(source, into, ours=ours, theirs=theirs, resolve=resolve, dry_run=dry_run)
+
+    def revert(self, ref: str, *, reason: str | None = None, force: bool = False, dry_run: bool = False) -> Revert:
+        """Undo what a commit brought: one transaction, or all of a merge, by new events; nothing is taken back.
+
+        What it made is hidden from views and lookups, as deleted versions are: history keeps it, and its numbers stay
+        taken. What it changed has the value again that it had before. Reverting the revert brings everything back.
+
+        Args:
+            ref: The commit, as `log` prints it, or any ref: the last transaction of the branch is `main`.
+            reason: Why; kept with the change.
+            force: Go on where something rests on what is hidden.
+            dry_run: Say what would happen, and write nothing.
+
+        Returns:
+            What it undid and what that changed.
+
+        Raises:
+            ConflictError: Something was changed again since, rests on it, or it is undone already.
+            NotFoundError: There is no such commit on this branch.
+            InvalidInputError: It is no transaction, or nothing in it can be undone.
+        """
+        return self._undoing.revert(ref, reason=reason, force=force, dry_run=dry_run)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
+    from headwater.undoing import Undoing
 
 __all__ = ["Services"]
 
@@ -138,6 +139,12 @@ class Services:
         from headwater.predictions import Predictions
 
         return Predictions(self._context)
+
+    @cached_property
+    def _undoing(self) -> Undoing:
+        from headwater.undoing import Undoing
+
+        return Undoing(self._context)
 
     def _active_run(self) -> str | None:
         """Return the ID of the run that what is made here belongs to; None where there is none."""
