@@ -93,7 +93,7 @@ def test_a_tag_that_another_program_named_like_a_commit_is_no_whole_commit(lake:
         ("main^", NotFoundError, "main~1"),
         ("main..exp", NotFoundError, "apart"),
         ("origin/main", NotFoundError, "did you mean main"),
-        ("mian", NotFoundError, "did you mean main"),
+        ("mainn", NotFoundError, "did you mean main"),
         ("release-1", NotFoundError, "did you mean release-11"),
         ("abcd", NotFoundError, "8 digits"),
         ("abcdef1234", NotFoundError, "headwater log"),

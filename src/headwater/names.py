@@ -143,7 +143,7 @@ def _branch_hint(branch: str) -> str:
         return f"it has {len(branch)} characters, and {_LONGEST_KEY} are allowed"
     likely = re.sub(r"[^A-Za-z0-9_-]+", "-", unicodedata.normalize("NFKC", branch)).strip("-")
     close = f"; {likely!r}, say" if _BRANCH.fullmatch(likely) else ""
-    return f"use letters a-z and A-Z, digits, '_' and '-', beginning with none of '-'{close}"
+    return f"use letters a-z and A-Z, digits, '_' and '-', and no '-' to begin with{close}"
 
 
 def check_tag(tag: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,19 @@ from headwater.context import Context
 from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
-from headwater.names import check_branch
 from headwater.registry_branches import Branching
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
+from headwater.transaction import Writer
 
 if TYPE_CHECKING:
+    from headwater.diffs import Diff
     from headwater.export import Export
+    from headwater.history import GraphRow
     from headwater.lineage import Lineage
     from headwater.query import QueryResult, Rows
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Rehearsal"]
 
 
 class Registry(RunsPart, Serving, Branching):
@@ -101,11 +104,40 @@ class Registry(RunsPart, Serving, Branching):
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: The name can't be a branch's.
+            NotFoundError: There is no such ref.
         """
-        check_branch(name)
-        commit = self.head if source is None else refs.resolve(self._context.lake, source).commit
-        self._context.lake.create_branch(name, commit)
-        return self.branch(name)
+        self._branches.create(name, source)
+        return self._view(name, None, name)
+
+    @contextmanager
+    def rehearse(self) -> Iterator[Rehearsal]:
+        """Hold a registry on a hidden copy of what this one reads; all that is written to it is thrown away at the end.
+
+        Numbers that are cut meanwhile stay taken: they leave a gap, as a branch does that is thrown away.
+
+        Returns:
+            The registry; its `difference()` says what was written so far.
+        """
+        it = self._context
+        name = self._branches.begin_rehearsal()
+        writer = Writer(it.lake, it.folds, only=name)
+        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED)
+        rehearsal = Rehearsal(context, owner=False)
+        rehearsal._of = it.commit or it.branch
+        error: BaseException | None = None
+        try:
+            yield rehearsal
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            for run in reversed(active.opened()):
+                if run.is_on(context):
+                    run.end(error)
+            rehearsal.close()
+            writer.close()
+            self._branches.end_rehearsal(name)
 
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
@@ -143,9 +175,27 @@ class Registry(RunsPart, Serving, Branching):
         return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
-    def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
-        """Return what happened, newest first: in the whole lake, or to a model, version, alias or dataset."""
-        return self._history.log(reference, limit=limit)
+    def log(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[LogEntry]:
+        """Return what happened, newest first.
+
+        Args:
+            reference: Only what concerns one thing: a model, version, alias or dataset, or a URN such as `run:ID`.
+            limit: No more than so many.
+            every_branch: What happened on any branch, not on this one alone.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            InvalidInputError: It is malformed, or means several things.
+        """
+        return self._history.log(reference, limit=limit, every_branch=every_branch)
+
+    def log_graph(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[GraphRow]:
+        """Return what `log` does, and for each transaction those that it stands on, as a graph is drawn of."""
+        return self._history.graph(reference, limit=limit, every_branch=every_branch)
 
     def sql(
         self,
@@ -197,7 +247,11 @@ class Registry(RunsPart, Serving, Branching):
         return export(self._context, folder)
 
     def status(self) -> dict[str, Any]:
-        """Return where this is: lake, branch or ref, head, and how much there is."""
+        """Return where this is: lake, branch or ref, head, and how much there is.
+
+        `ahead` and `behind` are how many transactions it has that the lake's default branch lacks, and the reverse.
+        """
+        stands = self._branches.standing()
         with self._context.reading() as fold:
             (models,) = fold.one("SELECT count(*) FROM models")
             (versions,) = fold.one("SELECT count(*) FROM versions")
@@ -208,9 +262,22 @@ class Registry(RunsPart, Serving, Branching):
             "lake": self.url,
             "ref": self.ref,
             "commit": commit,
+            "ahead": len(stands.ahead) if stands is not None else 0,
+            "behind": stands.behind if stands is not None else 0,
             "actor": self.actor,
             "models": models,
             "versions": versions,
             "datasets": datasets,
             "runs": runs,
         }
+
+
+class Rehearsal(Registry):
+    """A registry on a hidden branch that is thrown away; what is written to it, nobody else sees. See `rehearse`."""
+
+    CALLED = "the rehearsal"
+    _of = ""
+
+    def difference(self) -> Diff:
+        """Return what was written that the branch (or commit) it began with lacks."""
+        return self._diffs.diff(self._of)

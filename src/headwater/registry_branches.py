@@ -11,6 +11,7 @@ from headwater.registry_services import Services
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from headwater.branching import Branch, Tag
     from headwater.collection import Collected
     from headwater.diffs import Diff
     from headwater.merge import Merge
@@ -22,9 +23,61 @@ __all__ = ["Branching"]
 class Branching(Services):
     """Branches, tags, differences, merges and undo, as methods of a registry."""
 
+    @property
+    def default_branch(self) -> str:
+        """The branch that a lake is born with."""
+        return self._context.lake.default_branch
+
     def branches(self) -> dict[str, str]:
-        """Return every branch with its head's commit ID."""
+        """Return every branch with its head's commit ID; `branch_list` says more."""
         return self._context.lake.branches()
+
+    def branch_list(self) -> list[Branch]:
+        """Return every branch, by name: its head, its age, and what it has that the default branch lacks."""
+        return self._branches.list()
+
+    def delete_branch(self, name: str, *, force: bool = False) -> Branch:
+        """Delete a branch; what it had stays readable by commit IDs until it is collected.
+
+        Args:
+            name: The branch.
+            force: Delete it even if it has what neither the default branch nor this registry's has.
+
+        Returns:
+            The branch as it was; one made again at its `commit` is the same.
+
+        Raises:
+            ConflictError: It has what was not merged, or it is this registry's own branch.
+            InvalidInputError: It is the lake's default branch.
+            NotFoundError: There is no such branch.
+        """
+        return self._branches.delete(name, force=force)
+
+    def tags(self) -> list[Tag]:
+        """Return the lake's tags, by name; those that `tag` sets are of models and versions."""
+        return self._branches.tags()
+
+    def create_tag(self, name: str, ref: str | None = None) -> Tag:
+        """Give a commit a name that never moves, and that is a ref everywhere: `reg.at("release-2026-11")`.
+
+        Args:
+            name: Such as `release-2026-11`.
+            ref: What it names, by default what this registry reads.
+
+        Raises:
+            AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: The name can't be a tag's.
+            NotFoundError: There is no such ref.
+        """
+        return self._branches.create_tag(name, ref)
+
+    def delete_tag(self, name: str) -> str:
+        """Delete a tag of the lake and return the commit ID that it named.
+
+        Raises:
+            NotFoundError: There is no such tag.
+        """
+        return self._branches.delete_tag(name)
 
     def diff(self, left: str, right: str | None = None) -> Diff:
         """Return what one ref has that another lacks: versions, runs, datasets, and all that was set anew.

@@ -11,6 +11,7 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.branching import Branches
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -72,6 +73,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _branches(self) -> Branches:
+        from headwater.branching import Branches
+
+        return Branches(self._context)
 
     @cached_property
     def _tracing(self) -> Tracing:
@@ -152,6 +159,11 @@ class Services:
     def ref(self) -> str:
         """The branch or ref that is read."""
         return self._context.ref
+
+    @property
+    def working_branch(self) -> str:
+        """The branch that is written to, by the name under which other processes find it."""
+        return self._context.branch
 
     @property
     def actor(self) -> str:

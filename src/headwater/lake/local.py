@@ -164,7 +164,7 @@ class LocalLake:
     def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
         found = self._refs("branch")
-        return found if hidden else {name: head for name, head in found.items() if not name.startswith(HIDDEN_PREFIX)}
+        return dict(sorted({**found, **self._refs("hidden")}.items())) if hidden else found
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID."""
@@ -236,7 +236,7 @@ class LocalLake:
             return ref
         if ref in self._hidden:
             return self._hidden[ref].head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'tag')", ref)
+        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
             raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])

@@ -13,7 +13,7 @@ from headwater.ids import timestamp
 from headwater.lake.base import HIDDEN_PREFIX, REHEARSAL_PREFIX, Lake
 from headwater.names import shown
 
-__all__ = ["Ref", "head", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "is_branch", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
@@ -74,6 +74,11 @@ def head(lake: Lake, branch: str) -> str:
         return lake.head(branch)
     except NotFoundError:
         raise NotFoundError(f"there is no branch {shown(branch)}", hint=_nearest(lake, branch)) from None
+
+
+def is_branch(lake: Lake, name: str) -> bool:
+    """Return whether there is a branch of a name that somebody wrote."""
+    return _may_be_branch(name) and name in lake.branches()
 
 
 def _may_be_branch(name: str) -> bool:
