@@ -22,6 +22,7 @@ from headwater.transaction import Writer
 if TYPE_CHECKING:
     from headwater.diffs import Diff
     from headwater.export import Export
+    from headwater.history import GraphRow
     from headwater.lineage import Lineage
     from headwater.query import QueryResult, Rows
 
@@ -174,9 +175,27 @@ class Registry(RunsPart, Serving, Branching):
         return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
-    def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
-        """Return what happened, newest first: in the whole lake, or to a model, version, alias or dataset."""
-        return self._history.log(reference, limit=limit)
+    def log(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[LogEntry]:
+        """Return what happened, newest first.
+
+        Args:
+            reference: Only what concerns one thing: a model, version, alias or dataset, or a URN such as `run:ID`.
+            limit: No more than so many.
+            every_branch: What happened on any branch, not on this one alone.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            InvalidInputError: It is malformed, or means several things.
+        """
+        return self._history.log(reference, limit=limit, every_branch=every_branch)
+
+    def log_graph(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[GraphRow]:
+        """Return what `log` does, and for each transaction those that it stands on, as a graph is drawn of."""
+        return self._history.graph(reference, limit=limit, every_branch=every_branch)
 
     def sql(
         self,
