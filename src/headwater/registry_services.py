@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
+    from headwater.moving import Moving
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.query import Queries
@@ -74,6 +75,12 @@ class Services:
         from headwater.lineage import Tracing
 
         return Tracing(self._context)
+
+    @cached_property
+    def _moving(self) -> Moving:
+        from headwater.moving import Moving
+
+        return Moving(self._context)
 
     @cached_property
     def _queries(self) -> Queries:

@@ -27,8 +27,11 @@ from headwater.errors import (
 from headwater.ids import micros_of
 from headwater.lake.base import (
     CHUNK,
+    IMPORT_PREFIX,
     TRANSACTION_PREFIX,
+    Importer,
     ObjectInfo,
+    Reservation,
     Source,
     Strategy,
 )
@@ -37,6 +40,7 @@ from headwater.lake.lakefs_cache import FileCache
 from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, info_of
 from headwater.lake.lakefs_history import LakeFSHistory
 from headwater.lake.lakefs_http import Fault, Patience, lost_race
+from headwater.lake.lakefs_import import LakeFSImport, is_held, move_branch
 from headwater.lake.lakefs_reservations import Reservations
 from headwater.lake.lakefs_streams import Upload, md5_of
 from headwater.lake.queue import queue
@@ -236,6 +240,8 @@ class LakeFS(LakeFSHistory):
         def refused(fault: Fault) -> HeadwaterError | None:
             if fault.status == 400 and "no changes" in fault.text:
                 return _SameContentError(f"there is nothing to merge from {source!r} into branch {into!r}")
+            if fault.status == 400 and "uncommitted" in fault.text and is_held(self, self._client, into):
+                return RaceLostError(f"branch {into!r} is being moved")
             if fault.status == 400 and "uncommitted" in fault.text:
                 return ConflictError(f"branch {into!r} has staged changes", hint="commit them or delete them first")
             if lost_race(fault):
@@ -264,6 +270,25 @@ class LakeFS(LakeFSHistory):
         """Reserve the lowest free number above `after` in a sequence, at once and for ever, and return it."""
         return self._reservations.cut(sequence, value, after)
 
+    def reservations(self) -> dict[Reservation, str]:
+        """Return every claim and number of the repository."""
+        return self._reservations.all(self.page_size)
+
+    def reserve(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, at once and for ever."""
+        return self._reservations.adopt(wanted)
+
+    @contextmanager
+    def importing(self) -> Iterator[Importer]:
+        """Copy commits of another lake, on hidden branches of their own, which stay if this fails or dies."""
+        importer = LakeFSImport(self, self._client)
+        yield importer
+        importer.finish()
+
+    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+        """Make a branch point at a commit, if it is where it was expected. See `headwater.lake.lakefs_import`."""
+        move_branch(self, self._client, name, commit, expected)
+
     def _start_at_first_commit(self, branch: str) -> None:
         """Make a hidden branch at the repository's first commit, which is empty, unless somebody has just done so."""
         first = self.head(self.default_branch)
@@ -280,14 +305,18 @@ class LakeFS(LakeFSHistory):
 
     def sweep(self, before: int) -> int:
         """Delete the hidden branches of transactions that began before a time and never ended."""
-        names = self._client.pages(
-            "list hidden branches",
-            lambda sdk, after: sdk.branches.list_branches(
-                self._name, prefix=TRANSACTION_PREFIX, after=after, amount=self.page_size, show_hidden=True
-            ),
-            lambda each: str(each["id"]),
-        )
-        stale = [name for name in names if micros_of(name.removeprefix(TRANSACTION_PREFIX)) < before]
+        stale = [
+            name
+            for prefix in (TRANSACTION_PREFIX, IMPORT_PREFIX)
+            for name in self._client.pages(
+                "list hidden branches",
+                lambda sdk, after, prefix=prefix: sdk.branches.list_branches(  # type: ignore[misc]
+                    self._name, prefix=prefix, after=after, amount=self.page_size, show_hidden=True
+                ),
+                lambda each: str(each["id"]),
+            )
+            if micros_of(name.removeprefix(prefix)) < before
+        ]
         for name in stale:
             with suppress(NotFoundError):
                 self.delete_branch(name)

@@ -10,6 +10,7 @@ from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError,
 from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit
 from headwater.lake.lakefs_client import Answer, Client, Sdk
 from headwater.lake.lakefs_http import Fault
+from headwater.lake.walk import commits_until
 
 __all__ = ["LakeFSHistory", "commit_of"]
 
@@ -169,6 +170,21 @@ class LakeFSHistory:
         """Return None: lakeFS has no way to search commits by their metadata."""
         return None
 
+    def commits(self) -> Iterator[Commit]:
+        """Yield the commits that any branch, hidden ones too, or any tag reaches."""
+        heads = self._client.pages(
+            "list all branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["commit_id"]),
+        )
+        seen: set[str] = set()
+        for head in dict.fromkeys([*heads, *self.tags().values()]):
+            for each in commits_until(self, head, seen.__contains__):
+                seen.add(each.id)
+                yield each
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
         return self._client.pages(
@@ -195,7 +211,7 @@ class LakeFSHistory:
             lambda sdk, after: sdk.refs.diff_refs(
                 self._name, left, right, after=after, amount=self.page_size, prefix=prefix, type="two_dot"
             ),
-            lambda each: Change(str(each["path"]), each["type"]),
+            lambda each: Change(str(each["path"]), each["type"], int(each.get("size_bytes") or 0)),
             missing=f"there is no commit {left!r}, or no commit {right!r}",
         )
 

@@ -23,10 +23,21 @@ from headwater.errors import (
     InvalidInputError,
     LakeError,
     NotFoundError,
+    RaceLostError,
 )
 from headwater.ids import new_id, now_micros
 from headwater.lake import trees
-from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, ObjectInfo, Source, Strategy
+from headwater.lake.base import (
+    AT,
+    HIDDEN_PREFIX,
+    Change,
+    Commit,
+    Importer,
+    ObjectInfo,
+    Reservation,
+    Source,
+    Strategy,
+)
 from headwater.lake.local_db import Database
 from headwater.lake.local_files import (
     NETWORK_FILE_SYSTEMS,
@@ -35,6 +46,7 @@ from headwater.lake.local_files import (
     write_beside,
 )
 from headwater.lake.local_graph import Graph
+from headwater.lake.local_import import LocalImport, reserve
 from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
 from headwater.lake.pending import Hidden, Overlay, Record, reached, settle
 from headwater.lake.queue import queue
@@ -221,6 +233,10 @@ class LocalLake:
         """Return the commit whose metadata has a key at a value."""
         return self._graph.find_commit(key, value)
 
+    def commits(self) -> Iterator[Commit]:
+        """Yield every commit of the lake."""
+        return self._graph.commits()
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield a commit and its ancestors, every commit before its parents."""
         return self._graph.log(commit, first_parent=first_parent)
@@ -398,6 +414,33 @@ class LocalLake:
             number = max(after, connection.execute(newest, (sequence,)).fetchone()[0] or 0) + 1
             connection.execute("INSERT INTO numbers VALUES (?, ?, ?)", (sequence, number, value))
         return int(number)
+
+    def reservations(self) -> dict[Reservation, str]:
+        """Return every claim and number that is final."""
+        claims = self._db.query("SELECT key, 0, value FROM claims")
+        numbers = self._db.query("SELECT sequence, number, value FROM numbers")
+        return {(key, number): value for key, number, value in (*claims, *numbers)}
+
+    def reserve(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, in one SQLite transaction."""
+        with self._db.writing() as connection:
+            return reserve(connection, wanted)
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[Importer]:
+        """Copy commits of another lake: each is on disk, whole, as soon as it is made."""
+        yield LocalImport(self._db, self._objects, self._graph, self._nodes, _INLINE)
+
+    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+        """Make a branch point at a commit, if it is where it was expected."""
+        self._graph.load(commit)
+        with self._db.writing() as connection:
+            moved = connection.execute(
+                "UPDATE refs SET target = ? WHERE name = ? AND kind = 'branch' AND target = ?", (commit, name, expected)
+            ).rowcount
+        if not moved:
+            self.head(name)
+            raise RaceLostError(f"branch {name!r} has moved meanwhile", hint="try again")
 
     def exclusive(self) -> contextlib.AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake."""
