@@ -13,7 +13,17 @@ from typing import Any
 
 from headwater.errors import IntegrityError
 
-__all__ = ["CHECKPOINT_EVERY", "DataFile", "TableFiles", "data_file", "entry", "log_path", "log_version", "replay"]
+__all__ = [
+    "CHECKPOINT_EVERY",
+    "DataFile",
+    "TableFiles",
+    "added",
+    "data_file",
+    "entry",
+    "log_path",
+    "log_version",
+    "replay",
+]
 
 CHECKPOINT_EVERY = 50
 """Log entries between two checkpoints."""
@@ -110,6 +120,21 @@ def entry(
         for f, stats in add
     ]
     return "\n".join(json.dumps(action, separators=(",", ":")) for action in actions).encode()
+
+
+def added(body: bytes, where: str) -> dict[str, Mapping[str, Any]]:
+    """Return the `add` actions of a log entry, by the path of the file.
+
+    Raises:
+        IntegrityError: The entry cannot be read.
+    """
+    try:
+        actions = [json.loads(line) for line in body.decode().splitlines() if line.strip()]
+        return {action["add"]["path"]: action["add"] for action in actions if "add" in action}
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"log entry {where!r} is not what was written", hint="restore the lake from a copy"
+        ) from error
 
 
 def data_file(add: Mapping[str, Any], prune: Iterable[str]) -> DataFile:

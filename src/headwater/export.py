@@ -14,6 +14,7 @@ from headwater import tables_plain
 from headwater.artifacts import check_destination
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
+from headwater.lake import refs
 from headwater.lake.base import CHUNK
 from headwater.query_tables import NO_ROWS, commits, select, views
 from headwater.schema import TABLES
@@ -86,6 +87,7 @@ def _write(context: Context, folder: Path, name: str) -> Export:
     with context.reading() as fold:
         commit = fold.commit
         live = {table: sorted(fold.table(table).files) for table in TABLES}
+        shadowed = fold.shadowed()
         log = commits(fold)
         pinned = [
             (data["data_commit"], data["path"] + file["path"])
@@ -100,7 +102,8 @@ def _write(context: Context, folder: Path, name: str) -> Export:
         wanted |= {info.path: commit for info in lake.list(commit, f"{base}_delta_log/")}
         wanted |= {base + path: commit for path in files}
     jobs = [(at, path, path) for path, at in wanted.items()]
-    jobs += [(at, path, f"pinned/{at}/{path}") for at, path in sorted(set(pinned))]
+    here = {at: refs.locate(lake, at) for at, _ in pinned}
+    jobs += [(here[at], path, f"pinned/{at}/{path}") for at, path in sorted(set(pinned))]
 
     def copy(job: tuple[str, str, str]) -> int:
         at, path, place = job
@@ -116,7 +119,7 @@ def _write(context: Context, folder: Path, name: str) -> Export:
     logged = tables_plain.write_table(
         folder / "tables" / "commits", log, name="commits", description="a row: a commit that this one descends from"
     )
-    (folder / "headwater.sql").write_text(_sql(folder, commit, live, logged), encoding="utf-8")
+    (folder / "headwater.sql").write_text(_sql(folder, commit, live, logged, shadowed), encoding="utf-8")
     return Export(name, commit, len(TABLES) + 1, len(jobs), size)
 
 
@@ -132,13 +135,13 @@ def _checked(path: str) -> str:
     return path
 
 
-def _sql(folder: Path, commit: str, live: dict[str, list[str]], logged: list[str]) -> str:
+def _sql(folder: Path, commit: str, live: dict[str, list[str]], logged: list[str], shadowed: list[str]) -> str:
     """Return the text of `headwater.sql`."""
     lines = [_HEAD.format(commit=commit)]
     for table, files in live.items():
         paths = [table_folder(table) + path for path in files]
         source, there = _source(folder, paths)
-        lines.append(f"CREATE OR REPLACE VIEW lake.{table} AS {select(table, source, there)};")
+        lines.append(f"CREATE OR REPLACE VIEW lake.{table} AS {select(table, source, there, shadowed)};")
     source, _ = _source(folder, [f"tables/commits/{path}" for path in logged])
     lines.append(f"CREATE OR REPLACE VIEW lake.commits AS SELECT * FROM {source};\n")
     return "\n".join([*lines, *(text for _, text in views())])

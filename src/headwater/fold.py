@@ -37,7 +37,7 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
-FORMAT = 2
+FORMAT = 3
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -76,6 +76,7 @@ CREATE INDEX deployments_version ON deployments (version_id);
 CREATE TABLE batches (
     deployment_id TEXT, digest TEXT, rows INTEGER, source TEXT, version_id TEXT, first_at INTEGER, last_at INTEGER,
     tx TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
+CREATE TABLE shadowed (tx TEXT PRIMARY KEY) WITHOUT ROWID;
 INSERT INTO info VALUES ('format', {FORMAT});
 """
 
@@ -88,7 +89,7 @@ def wipe(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM info WHERE key = 'commit'")
     for name in (
         *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"),
-        *("runs", "lineage", "deployments", "batches"),
+        *("runs", "lineage", "deployments", "batches", "shadowed"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -237,11 +238,24 @@ def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str
 
 
 def _fold_batches(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
-        "INSERT OR IGNORE INTO batches VALUES"
-        " (:deployment_id, :digest, :rows, :source, :version_id, :first_at, :last_at, :tx)",
-        rows,
-    )
+    for row in rows:
+        new = connection.execute(
+            "INSERT OR IGNORE INTO batches VALUES"
+            " (:deployment_id, :digest, :rows, :source, :version_id, :first_at, :last_at, :tx)",
+            row,
+        ).rowcount
+        if new:
+            continue
+        # Two branches took in one file: its rows are there twice, and the first transaction's stand.
+        key = row["deployment_id"], row["digest"]
+        (there,) = connection.execute("SELECT tx FROM batches WHERE (deployment_id, digest) = (?, ?)", key).fetchone()
+        first, second = sorted((there, row["tx"]))
+        if first != second:
+            connection.execute("INSERT OR IGNORE INTO shadowed VALUES (?)", (second,))
+            connection.execute(
+                "UPDATE batches SET source = ?, tx = ? WHERE (deployment_id, digest) = (?, ?) AND tx <> ?",
+                (row["source"], first, *key, first),
+            )
 
 
 _FOLDERS: dict[str, Callable[[sqlite3.Connection, Iterable[Mapping[str, Any]]], None]] = {

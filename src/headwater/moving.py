@@ -6,15 +6,19 @@ registry, a number means one thing in both, and a branch only ever moves to what
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from headwater import clashes, marker
+from headwater.conflicts import MergeConflictError
 from headwater.context import Context
 from headwater.errors import (
+    AlreadyExistsError,
     ConflictError,
     HeadwaterError,
     IntegrityError,
@@ -25,9 +29,11 @@ from headwater.errors import (
 )
 from headwater.fold import KIND, TX
 from headwater.lake import connect as lakes
-from headwater.lake.base import Lake
+from headwater.lake import refs
+from headwater.lake.base import PIN_PREFIX, Lake
+from headwater.merge import Merge, Merges
 from headwater.names import check_text, shown
-from headwater.replication import Known, Plan, Sent, Tell, plan, send
+from headwater.replication import Known, Plan, Sent, Tell, plan, plan_named, send
 from headwater.state import Folds
 
 __all__ = ["Moved", "Moving"]
@@ -71,36 +77,36 @@ class _Refs:
         heads: By branch that has to move or be made: the source's commit.
         before: Where those branches are in the target; those that are to be made have none.
         tags: By tag that has to be made: the source's commit.
-        diverged: Branches that went on in both lakes.
+        diverged: By branch that went on in both lakes: the source's commit.
     """
 
     heads: Mapping[str, str]
     before: Mapping[str, str]
     tags: Mapping[str, str]
-    diverged: Sequence[str]
+    diverged: Mapping[str, str]
 
 
 class Moving:
     """The service for moving between lakes."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, merges: Merges) -> None:
         self._context = context
+        self._merges = merges
 
     def push(self, url: str, branches: Collection[str] | None, *, storage_namespace: str | None, tell: Tell) -> Moved:
         """Bring what this lake has to another; see `Registry.push`."""
         with _opened(url, self._context.lake, make=True, storage_namespace=storage_namespace) as there:
             fresh = _check_related(self._context.lake, there)
             chosen = _chosen(self._context.lake, branches, there if fresh else None)
-            return self._move(there, self._context.lake, there, chosen, fresh=fresh, tell=tell)
+            return self._move(there, self._context.lake, there, chosen, fresh=fresh, tell=tell, settle=None)
 
-    def pull(self, url: str, branches: Collection[str] | None, *, tell: Tell) -> Moved:
+    def pull(self, url: str, branches: Collection[str] | None, *, settle: Mapping[str, Any], tell: Tell) -> Moved:
         """Bring what another lake has to this one; see `Registry.pull_from`."""
         here = self._context.lake
         with _opened(url, here, make=False, storage_namespace=None) as there:
             fresh = _check_related(there, here)
             chosen = _chosen(there, branches, here if fresh else None)
-            with here.exclusive():
-                return self._move(there, there, here, chosen, fresh=fresh, tell=tell)
+            return self._move(there, there, here, chosen, fresh=fresh, tell=tell, settle=settle)
 
     def _move(
         self,
@@ -111,6 +117,7 @@ class Moving:
         *,
         fresh: bool,
         tell: Tell,
+        settle: Mapping[str, Any] | None,
     ) -> Moved:
         """Copy commits and move refs; everything that can be refused is, before anything is written."""
         branches, tags = chosen
@@ -120,18 +127,64 @@ class Moving:
             missing_there, missing_here = clashes.check((here, self._context.folds), (there, folds))
         finally:
             folds.close()
-        found = plan(source, Known.of(target), [*branches.values(), *tags.values()])
+        known = Known.of(target)
+        found = plan(source, known, [*branches.values(), *tags.values()])
+        new = [head for head in found.heads if head not in found.ids]
         wanted = _decide(target, found, branches, tags, fresh=fresh)
-        if wanted.diverged:
-            raise _diverged(there, wanted.diverged, pushing=target is there)
+        if wanted.diverged and settle is None:
+            raise _diverged(there, wanted.diverged)
         reservations = missing_there if target is there else missing_here
         _reserve(target, reservations)
         if target is there:
             # What is cut there is cut here too, or the next number here would mean another thing.
             with suppress(HeadwaterError):
                 here.reserve(missing_here)
-        sent, made, tagged = _carry_out(source, target, found, wanted, fresh=fresh, tell=tell)
+        sent, made, tagged = Sent(), {}, {}
+        if found.missing or wanted.heads or wanted.tags or wanted.diverged:
+            with target.importing() as importer:
+                send(source, importer, found, tell, sent)
+                # What rows name is read off the lake at hand, whichever way it goes.
+                rows = [found.ids[head] if target is here else head for head in new]
+                named = plan_named(source, known, found, self._named(source, rows))
+                send(source, importer, named, tell, sent)
+                _pin(target, [named.ids[head] for head in named.heads])
+                merges = self._rehearse(there, found, wanted, settle or {})
+                made = _move_branches(target, found, wanted, fresh=fresh)
+                for merge in merges:
+                    made[merge().target] = ""
+                made |= {name: target.head(name) for name, head in made.items() if not head}
+                tagged = _make_tags(target, found, wanted)
         return Moved(there.url, made, tagged, sent.commits, sent.objects, sent.bytes, len(reservations))
+
+    def _named(self, source: Lake, heads: Collection[str]) -> set[str]:
+        """Return the commits that datasets are read at by commits of this lake, by the IDs they have in the source."""
+        names: set[str] = set()
+        for head in heads:
+            with self._context.folds.at(head) as fold:
+                rows = fold.rows("SELECT DISTINCT json_extract(row, '$.data_commit') FROM datasets")
+            names.update(str(name) for (name,) in rows if name is not None)
+        return {refs.locate(source, name) for name in names}
+
+    def _rehearse(
+        self, there: Lake, found: Plan, wanted: _Refs, settle: Mapping[str, Any]
+    ) -> list[Callable[[], Merge]]:
+        """Return what merges the branches that went on in both lakes, after trying each without writing.
+
+        Raises:
+            MergeConflictError: There is something to settle that `settle` does not.
+        """
+
+        def merge(name: str, *, dry_run: bool) -> Merge:
+            found_there = found.ids[wanted.diverged[name]]
+            called = f"{name} of {there.url}"
+            return self._merges.merge(found_there, name, **settle, dry_run=dry_run, called=called)
+
+        for name in wanted.diverged:
+            tried = merge(name, dry_run=True)
+            open_ones = [each for each in tried.conflicts if each.name not in tried.settled]
+            if open_ones:
+                raise MergeConflictError(open_ones, tried.source, name)
+        return [functools.partial(merge, name, dry_run=False) for name in wanted.diverged]
 
 
 # -- the other lake ---------------------------------------------------------------------------------------------------
@@ -254,14 +307,14 @@ def _decide(target: Lake, found: Plan, branches: Mapping[str, str], tags: Mappin
         raise ConflictError(
             f"tags at different commits in the two lakes: {', '.join(elsewhere)}", hint="delete them in one of the two"
         )
-    heads, before, diverged = {}, {}, []
+    heads, before, diverged = {}, {}, {}
     for name, head in branches.items():
         current = there.get(name)
         step = "forward" if current is None or fresh else _relation(target, found, head, current)
         if step == "forward":
             heads[name] = head
         elif step == "diverged":
-            diverged.append(name)
+            diverged[name] = head
         if current is not None:
             before[name] = current
     return _Refs(heads, before, {name: tags[name] for name in tags.keys() - tagged.keys()}, diverged)
@@ -281,10 +334,12 @@ def _relation(target: Lake, found: Plan, head: str, current: str) -> str:
     return "diverged"
 
 
-def _diverged(there: Lake, names: Sequence[str], *, pushing: bool) -> ConflictError:
-    several = f"branches {', '.join(names)} have" if len(names) > 1 else f"branch {names[0]} has"
-    hint = f"`headwater pull-from {there.url}` first, and push then" if pushing else "merge it where it went on"
-    return ConflictError(f"{several} gone on both here and in {there.url}", hint=hint)
+def _diverged(there: Lake, names: Collection[str]) -> ConflictError:
+    several = f"branches {', '.join(names)} have" if len(names) > 1 else f"branch {next(iter(names))} has"
+    return ConflictError(
+        f"{several} gone on both here and in {there.url}",
+        hint=f"`headwater pull-from {there.url}` first, and push then",
+    )
 
 
 # -- doing ------------------------------------------------------------------------------------------------------------
@@ -295,30 +350,35 @@ def _reserve(target: Lake, wanted: Mapping[tuple[str, int], str]) -> None:
         raise ConflictError(f"{names} was reserved in {target.url} at this moment", hint="try again")
 
 
-def _carry_out(
-    source: Lake, target: Lake, found: Plan, wanted: _Refs, *, fresh: bool, tell: Tell
-) -> tuple[Sent, dict[str, str], dict[str, str]]:
-    """Copy what is missing, then move the refs: the default branch first, because it says whose copy a new lake is."""
-    made: dict[str, str] = {}
-    tagged: dict[str, str] = {}
-    if not (found.missing or wanted.heads or wanted.tags):
-        return Sent(), made, tagged
-    with target.importing() as importer:
-        sent = send(source, importer, found, tell)
-        for name in sorted(wanted.heads, key=lambda name: (name != target.default_branch, name)):
-            commit = found.ids[wanted.heads[name]]
-            before = wanted.before.get(name)
-            if before is None:
-                target.create_branch(name, commit)
-            else:
-                if not fresh and target.merge_base(before, commit) != before:
-                    raise ConflictError(f"branch {name} has gone on both here and in {target.url}", hint="try again")
-                _move_branch(target, name, commit, before)
-            made[name] = commit
-        for name, head in sorted(wanted.tags.items()):
-            target.create_tag(name, found.ids[head])
-            tagged[name] = found.ids[head]
-    return sent, made, tagged
+def _pin(target: Lake, commits: Collection[str]) -> None:
+    """Keep commits that rows name and no branch reaches."""
+    for commit in commits:
+        with suppress(AlreadyExistsError):
+            target.create_branch(f"{PIN_PREFIX}{commit[:32]}", commit, hidden=True)
+
+
+def _move_branches(target: Lake, found: Plan, wanted: _Refs, *, fresh: bool) -> dict[str, str]:
+    """Move and make branches: the default one first, because it says whose copy a new lake is."""
+    made = {}
+    for name in sorted(wanted.heads, key=lambda name: (name != target.default_branch, name)):
+        commit = found.ids[wanted.heads[name]]
+        before = wanted.before.get(name)
+        if before is None:
+            target.create_branch(name, commit)
+        elif fresh or target.merge_base(before, commit) == before:
+            _move_branch(target, name, commit, before)
+        else:
+            raise RaceLostError(f"branch {name} has gone on in {target.url} meanwhile", hint="try again")
+        made[name] = commit
+    return made
+
+
+def _make_tags(target: Lake, found: Plan, wanted: _Refs) -> dict[str, str]:
+    made = {}
+    for name, head in sorted(wanted.tags.items()):
+        made[name] = found.ids[head]
+        target.create_tag(name, made[name])
+    return made
 
 
 def _move_branch(target: Lake, name: str, commit: str, before: str) -> None:

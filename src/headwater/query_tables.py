@@ -66,6 +66,9 @@ NO_ROWS = "(SELECT 1 WHERE false)"
 _NATURAL_KEYS = frozenset({"models", "lineage", "batches"})
 """Tables whose rows two branches may write with the same key: the row of the smallest `tx` stands."""
 
+_IN_BATCHES = frozenset({"predictions", "outcomes"})
+"""Tables whose rows come in batches, of which two branches may have taken in the same."""
+
 _LARGE = frozenset(name for name, table in TABLES.items() if table.prune and name not in FOLDED)
 """Tables that may have very many rows: never brought whole for a query that needs a part."""
 
@@ -133,6 +136,7 @@ class Snapshot:
         self._number = number
         self._files = {name: _newest_first(fold.table(name).files.values()) for name in TABLES}
         self._commits: pa.Table | None = commits(fold)
+        self._shadowed = fold.shadowed()
         self._brought: set[str] = set()
         self._held: set[str] = set()
         self._made: set[str] = set()
@@ -308,7 +312,7 @@ class Snapshot:
             rows = f"read_parquet([{', '.join(literal(path) for path in local)}], union_by_name = {differ})"
             if differ:
                 there = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        return select(name, rows, there)
+        return select(name, rows, there, self._shadowed)
 
     def _local(self, name: str, files: list[DataFile]) -> list[Path]:
         return list(self._lake.localize(self.commit, [folder(name) + file.path for file in files]).values())
@@ -320,13 +324,14 @@ class Snapshot:
         return self._columns[file.path]
 
 
-def select(name: str, source: str, there: Collection[str]) -> str:
+def select(name: str, source: str, there: Collection[str], shadowed: Iterable[str] = ()) -> str:
     """Return a query for a table's rows with today's columns: those that a source lacks are null.
 
     Args:
         name: A name of `schema.TABLES`.
         source: What stands after FROM.
         there: The columns that it has.
+        shadowed: Transactions whose predictions and outcomes are those of earlier ones.
     """
     table = TABLES[name]
     columns = ", ".join(
@@ -338,6 +343,8 @@ def select(name: str, source: str, there: Collection[str]) -> str:
     if name in _NATURAL_KEYS:
         key = ", ".join(identifier(column) for column in table.key)
         only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
+    elif name in _IN_BATCHES and (twice := ", ".join(map(literal, shadowed))):
+        only = f" WHERE tx NOT IN ({twice})"
     return f"SELECT {columns} FROM {source}{only}"
 
 

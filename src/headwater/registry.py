@@ -14,6 +14,7 @@ from headwater.lake import refs
 from headwater.model import LogEntry
 from headwater.names import check_branch
 from headwater.registry_branches import Branching
+from headwater.registry_moving import BetweenLakes
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry"]
 
 
-class Registry(RunsPart, Serving, Branching):
+class Registry(RunsPart, Serving, Branching, BetweenLakes):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method

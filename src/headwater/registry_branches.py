@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
-    from headwater.moving import Moved
-    from headwater.replication import Sent
+    from headwater.merge import Merge
 
 __all__ = ["Branching"]
 
@@ -21,55 +20,36 @@ class Branching(Services):
         """Return every branch with its head's commit ID."""
         return self._context.lake.branches()
 
-    # -- other lakes --------------------------------------------------------------------------------------------
-    def push(
+    def merge(
         self,
-        url: str,
-        branches: Collection[str] | None = None,
+        source: str,
+        into: str | None = None,
         *,
-        storage_namespace: str | None = None,
-        tell: Callable[[Sent], None] | None = None,
-    ) -> Moved:
-        """Bring the history of this lake to another lake, where every row, byte, number and name is the same.
+        ours: bool = False,
+        theirs: bool = False,
+        resolve: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Merge:
+        """Merge a branch (or any ref) into this registry's branch: everything that it has and this one lacks.
 
-        Only what the other lake lacks is sent. Interrupted anywhere, it changes nothing that can be seen there, and
-        called again it goes on. Commits may have other IDs there; those of this lake are found there too.
-
-        Args:
-            url: A folder, which is made if it is missing, or `lakefs://host:port/repository`.
-            branches: The branches to bring; all of them, and the tags, if not given.
-            storage_namespace: Where a lakeFS repository that is made for this keeps its objects.
-            tell: Called with what has been sent so far, after each commit.
-
-        Raises:
-            ConflictError: A branch has gone on there too, or a number or name means another thing there.
-            LakeError: The other lake is no copy of this one, nor new, or can't be used.
-            InvalidInputError: It is this lake.
-            NotFoundError: There is no such branch, or no such repository.
-            PermissionDeniedError: The credentials do not allow writing there.
-            IntegrityError: This lake is damaged.
-        """
-        return self._moving.push(url, branches, storage_namespace=storage_namespace, tell=tell or _ignore)
-
-    def pull_from(
-        self, url: str, branches: Collection[str] | None = None, *, tell: Callable[[Sent], None] | None = None
-    ) -> Moved:
-        """Bring the history of another lake to this one; the other direction of `push`.
+        It lands as one commit, with both in its ancestry. Numbers never clash. What both sides changed to different
+        values since they parted (an alias, a stage, a description, a tag, traffic) is a conflict.
 
         Args:
-            url: A folder, or `lakefs://host:port/repository`.
-            branches: The branches to bring; all of them, and the tags, if not given.
-            tell: As for `push`.
+            source: A branch, or any other ref.
+            into: Another branch to merge into.
+            ours: Settle conflicts as the branch that is merged into has it.
+            theirs: Settle them as the source has it.
+            resolve: Settle single ones: `{"alias:flight-delay@champion": "theirs"}`.
+            dry_run: Say what would happen, conflicts among it, and write nothing.
+
+        Returns:
+            What it brought; with `up_to_date` where there was nothing to bring.
 
         Raises:
-            ConflictError: A branch has gone on in both lakes, or a number or name means different things.
-            LakeError: The other lake is no copy of this one and this one is not new, or a lake can't be used.
-            InvalidInputError: It is this lake.
-            NotFoundError: There is no such branch or lake.
-            IntegrityError: The other lake is damaged.
+            MergeConflictError: There is something to settle; its `conflicts` say what, with both sides' values.
+            InvalidInputError: The source is the branch itself, the target is no branch, or `resolve` names no conflict.
+            NotFoundError: There is no such ref or branch.
+            IntegrityError: The two have different rows under one key.
         """
-        return self._moving.pull(url, branches, tell=tell or _ignore)
-
-
-def _ignore(sent: Sent) -> None:
-    pass
+        return self._merges.merge(source, into, ours=ours, theirs=theirs, resolve=resolve, dry_run=dry_run)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
+    from headwater.merge import Merges
     from headwater.moving import Moving
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
@@ -77,10 +78,16 @@ class Services:
         return Tracing(self._context)
 
     @cached_property
+    def _merges(self) -> Merges:
+        from headwater.merge import Merges
+
+        return Merges(self._context)
+
+    @cached_property
     def _moving(self) -> Moving:
         from headwater.moving import Moving
 
-        return Moving(self._context)
+        return Moving(self._context, self._merges)
 
     @cached_property
     def _queries(self) -> Queries:

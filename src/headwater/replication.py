@@ -16,19 +16,15 @@ from typing import BinaryIO
 
 from headwater.errors import IntegrityError
 from headwater.lake.base import ORIGIN, Change, Commit, Importer, Incoming, Lake
+from headwater.lake.refs import origin_of
 
-__all__ = ["Known", "Plan", "Sent", "origin_of", "plan", "send"]
+__all__ = ["Known", "Plan", "Sent", "Tell", "plan", "plan_named", "send"]
 
 _SMALL = 256 << 10
 """Objects up to this many bytes are fetched side by side, ahead of the commit that brings them."""
 
 _AHEAD = 8
 _AHEAD_BYTES = 8 << 20
-
-
-def origin_of(commit: Commit) -> str:
-    """Return the ID that a commit had in the lake that made it first."""
-    return commit.metadata.get(ORIGIN, commit.id)
 
 
 @dataclass(slots=True)
@@ -85,9 +81,7 @@ def plan(source: Lake, known: Known, heads: Iterable[str]) -> Plan:
         met: set[str] = set()
         new: list[Commit] = []
         wanted = {head}
-        if head in found.ids:
-            met, wanted = {found.ids[head]}, set()
-        for commit in source.log(head) if wanted else ():
+        for commit in source.log(head):
             if commit.id not in wanted:
                 continue
             wanted.discard(commit.id)
@@ -124,15 +118,35 @@ class Sent:
 Tell = Callable[[Sent], None]
 
 
-def send(source: Lake, importer: Importer, found: Plan, tell: Tell) -> Sent:
-    """Make the commits that a plan found missing in the target, and complete the plan's `ids`.
+def plan_named(source: Lake, known: Known, found: Plan, names: Iterable[str]) -> Plan:
+    """Return what has to be sent of commits that rows name, which branches need not reach.
+
+    Args:
+        source: The lake that has them; what it has no more is left out.
+        known: What the target had.
+        found: A plan that was carried out; what it brought is there.
+        names: The IDs that they have in the source.
+    """
+    lone = [
+        name
+        for name in sorted(set(names))
+        if name not in found.ids and source.find_commits(name) and known.here(source.get_commit(name)) is None
+    ]
+    more = plan(source, known, lone)
+    more.ids = found.ids | more.ids
+    more.missing = [commit for commit in more.missing if commit.id not in found.ids]
+    return more
+
+
+def send(source: Lake, importer: Importer, found: Plan, tell: Tell, sent: Sent) -> None:
+    """Make the commits that a plan found missing in the target, and complete the plan's `ids`; count them in `sent`.
 
     Interrupted anywhere, what was made is found by the next plan.
 
     Raises:
         IntegrityError: The source's bytes or trees are not what was written.
     """
-    sent = Sent(len(found.missing))
+    sent.total += len(found.missing)
     tell(sent)
     with ThreadPoolExecutor(4, "headwater-fetch") as threads:
         for commit, changes, taken in _fetched(source, found.missing, threads):
@@ -144,7 +158,6 @@ def send(source: Lake, importer: Importer, found: Plan, tell: Tell) -> Sent:
             sent.objects += sum(1 for each in changes.values() if each is not None)
             sent.bytes += sum(each.size for each in changes.values() if each is not None)
             tell(sent)
-    return sent
 
 
 _Fetched = tuple[Commit, Mapping[str, Incoming | None], set[str]]

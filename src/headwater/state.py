@@ -100,6 +100,10 @@ class Fold:
             )
         return values.pop() if values else None
 
+    def shadowed(self) -> list[str]:
+        """Return the transactions whose predictions an earlier one has too, because two branches took in one file."""
+        return [str(tx) for (tx,) in self.rows("SELECT tx FROM shadowed ORDER BY tx")]
+
     def micros(self) -> int:
         """Return when the commit was made."""
         row = self.one("SELECT micros FROM commits WHERE id = ?", self.commit)

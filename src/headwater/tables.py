@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.deltalog import CHECKPOINT_EVERY, DataFile, TableFiles, data_file, entry, log_path, log_version, replay
+from headwater.deltalog import (
+    CHECKPOINT_EVERY,
+    DataFile,
+    TableFiles,
+    added,
+    data_file,
+    entry,
+    log_path,
+    log_version,
+    replay,
+)
 from headwater.errors import IntegrityError
 from headwater.ids import from_micros, new_id
 from headwater.lake.base import Lake
@@ -26,7 +36,7 @@ from headwater.schema import TABLES, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "DataBody", "bulk_rows", "encode", "folder", "load", "read", "rows", "sweep"]
+__all__ = ["FAN_IN", "Append", "DataBody", "adds", "bulk_rows", "encode", "folder", "load", "read", "rows", "sweep"]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
@@ -91,19 +101,66 @@ def load(lake: Lake, commit: str, table: str, known: TableFiles | None = None) -
 
 
 def _checkpoint_files(lake: Lake, commit: str, table: str, version: int) -> dict[str, DataFile]:
+    path = folder(table) + log_path(version, "checkpoint.parquet")
+    try:
+        return {name: data_file(add, TABLES[table].prune) for name, add in _checkpoint_adds(lake, commit, path).items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"checkpoint {path!r} is not what was written", hint="restore it from a copy") from error
+
+
+def _checkpoint_adds(lake: Lake, commit: str, path: str) -> dict[str, Mapping[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder(table) + log_path(version, "checkpoint.parquet")
     try:
         adds = pq.ParquetFile(pa.BufferReader(lake.read(commit, path))).read(["add"]).column("add").to_pylist()
-        return {add["path"]: data_file(add, TABLES[table].prune) for add in adds if add is not None}
+        return {add["path"]: add for add in adds if add is not None}
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"checkpoint {path!r} is not what was written", hint="restore it from a copy") from error
 
 
-def read(lake: Lake, commit: str, table: str, paths: Iterable[str]) -> pa.Table:
+def adds(
+    lake: Lake, commit: str, table: str, entries: Iterable[str], wanted: Iterable[str]
+) -> dict[str, Mapping[str, Any]]:
+    """Return what a table's log says of data files: the `add` actions that name them, by path.
+
+    Args:
+        lake: Where it is.
+        commit: A commit ID.
+        table: A name of `schema.TABLES`.
+        entries: Paths of log files under the table's folder that are looked at first.
+        wanted: The data files, as paths under the table's folder; those that the log does not name are left out.
+
+    Raises:
+        IntegrityError: The log cannot be read.
+    """
+    first = [folder(table) + path for path in entries if log_version(path) is not None]
+    found = _adds(lake, commit, first)
+    if not found.keys() >= set(wanted):
+        there = [info.path for info in lake.list(commit, f"{folder(table)}_delta_log/")]
+        newest = max((path for path in there if path.endswith(".checkpoint.parquet")), default=None)
+        if newest is not None:
+            found |= _checkpoint_adds(lake, commit, newest)
+        found |= _adds(lake, commit, [path for path in there if log_version(path) is not None and path not in first])
+    return found
+
+
+def _adds(lake: Lake, commit: str, entries: list[str]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for path, body in lake.read_many(commit, entries).items():
+        found |= added(body, path)
+    return found
+
+
+def read(lake: Lake, commit: str, table: str, paths: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows of some data files of a table as Arrow, in the table's schema.
+
+    Args:
+        lake: Where it is.
+        commit: A commit ID.
+        table: A name of `schema.TABLES`.
+        paths: The data files, as paths under the table's folder.
+        columns: The columns that are wanted, in the table's order; by default all of them.
 
     Raises:
         IntegrityError: A file is missing or cannot be read.
@@ -111,24 +168,26 @@ def read(lake: Lake, commit: str, table: str, paths: Iterable[str]) -> pa.Table:
     import pyarrow as pa
 
     schema = arrow_schema(table)
+    if columns is not None:
+        schema = pa.schema([each for each in schema if each.name in columns])
     base = folder(table)
     bodies = lake.read_many(commit, [base + path for path in paths])
     parts = []
     for path, body in bodies.items():
         try:
-            part = _parquet(body)
+            part = _parquet(body, columns)
         except pa.ArrowException as error:
             raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
         parts.append(_conform(part, schema))
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
-def _parquet(body: bytes) -> pa.Table:
+def _parquet(body: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file; `read_table` would do it too, and import `pyarrow.dataset` and pandas first."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(pa.BufferReader(body)).read(use_threads=False)
+    return pq.ParquetFile(pa.BufferReader(body)).read(columns, use_threads=False)
 
 
 def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:

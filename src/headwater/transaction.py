@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.deltalog import TableFiles
+from headwater.difference import Difference
 from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
-from headwater.fold import ACTOR, KIND, LANDED, SUBJECT, TX
+from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
 from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
-from headwater.tables import Append, DataBody, Row, sweep
+from headwater.tables import Append, DataBody, Row, folder, sweep
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,9 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 200
 _LONGEST_PAUSE = 1.0
+_TAKEN_AS_THEY_ARE = 1 << 20
+"""Bytes from which on a data file of another branch is not written again."""
+
 _ABANDONED = 24 * 3600 * 1_000_000
 """Microseconds after which a transaction that has not ended is taken for dead."""
 
@@ -76,6 +80,7 @@ class Transaction:
         actor: Who acts.
         subject: What the log says this is about; the operation sets it.
         message: What the log says has happened; the operation sets it.
+        metadata: What else the commit's metadata holds.
     """
 
     def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str) -> None:
@@ -89,6 +94,9 @@ class Transaction:
         self.bulk: dict[str, pa.Table] = {}
         self.files: dict[str, Sequence[DataBody]] = {}
         self.objects: dict[str, bytes] = {}
+        self.joined: Difference | None = None
+        self.kept: set[str] = set()
+        self.metadata: dict[str, str] = {}
         self._lake = lake
         self._hidden = hidden
 
@@ -118,9 +126,40 @@ class Transaction:
         """
         self.files[table] = files
 
-    def event(self, subject: str, kind: str, value: str | None, *, key: str = "", reason: str | None = None) -> None:
-        """Add an event that supersedes whatever stands for its subject, kind and key."""
-        prev = [event for event, _ in self.fold.standing(subject, kind, key)]
+    def join(self, new: Difference) -> None:
+        """Bring everything that another commit has and the head lacks, as it is; once, and before anything is added.
+
+        Objects come by a merge of the lake's own. Tables are sets, which a lake can't merge: they stay the head's, and
+        the new rows are added to them. Data files that are large, and new as a whole, are taken as they are.
+        """
+        self.joined = new
+        self.micros = max(self.micros, max(commit.micros for commit in new.commits) + 1)
+        for table, parts in new.parts.items():
+            large = [part for part in parts if part.whole and part.size >= _TAKEN_AS_THEY_ARE]
+            small = [part for part in parts if part not in large]
+            if table in FOLDED:
+                # What is folded is read in any case, and one file of a table is better than many.
+                self.rows.setdefault(table, []).extend(new.rows[table])
+                continue
+            if small:
+                self.bulk[table] = new.arrow(table, small)
+            if large:
+                self.files[table] = [DataBody(part.path, b"", part.size, part.statistics) for part in large]
+                self.kept |= {folder(table) + part.path for part in large}
+
+    def event(
+        self,
+        subject: str,
+        kind: str,
+        value: str | None,
+        *,
+        key: str = "",
+        reason: str | None = None,
+        prev: Sequence[str] | None = None,
+    ) -> None:
+        """Add an event that supersedes whatever stands for its subject, kind and key, or the events of `prev`."""
+        if prev is None:
+            prev = [event for event, _ in self.fold.standing(subject, kind, key)]
         self.append(
             "events",
             event_id=new_id(),
@@ -128,7 +167,7 @@ class Transaction:
             kind=kind,
             key=key,
             value=value,
-            prev=prev,
+            prev=list(prev),
             reason=reason or None,
         )
 
@@ -219,7 +258,14 @@ class Writer:
         result = work(transaction)
         if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
             return Landing(result, None), _nothing
+        at = str(transaction.micros)
+        parent = branches.start or fold.commit
+        brought: list[Commit] = []
+        if transaction.joined is not None:
+            parent = branches.join(transaction.joined.right, fold.commit, transaction.kept, {ACTOR: actor, AT: at})
+            brought = list(transaction.joined.commits)
         puts = dict(transaction.objects)
+        deletes: list[str] = []
         after: dict[str, TableFiles] = {}
         written_rows: dict[str, list[Row] | pa.Table] = {
             **{name: [] for name in transaction.files},
@@ -231,19 +277,18 @@ class Writer:
             append = Append(self._lake, fold.commit, name, fold.table(name), rows, transaction.micros, stored)
             puts |= append.puts
             after[name] = append.files
-            for path in append.deletes:
-                self._lake.delete(branches.name, path)
+            deletes += append.deletes
+        self._lake.delete_many(branches.name, deletes)
         self._lake.put_many(branches.name, puts)
-        at = str(transaction.micros)
         message = transaction.message or kind
-        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at}
+        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at, **transaction.metadata}
         commit = self._lake.commit(branches.name, message, metadata)
-        written = _made(commit, (branches.start or fold.commit,), message, metadata)
+        written = _made(commit, (parent,), message, metadata)
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
-        new = [*branches.commits, written, merged] if merged.parents[0] == before else []
+        new = [*brought, *branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)
 
     def _forward(
@@ -347,6 +392,24 @@ class _Branches:
             self.start = self._lake.merge(head, self.name, "refresh", metadata)
             self.commits.append(_made(self.start, (before, head), "refresh", metadata))
             self._base = head
+
+    def join(self, source: str, head: str, kept: set[str], metadata: Mapping[str, str]) -> str:
+        """Take another commit into the branch's ancestry, with its objects and without its tables; return the merge's.
+
+        Args:
+            source: The other commit.
+            head: The commit whose tables stay.
+            kept: Paths of the other's data files that are wanted all the same.
+            metadata: The merge commit's.
+        """
+        lake, before = self._lake, self.start or head
+        metadata = {KIND: "join", **metadata}
+        joined = lake.merge(source, self.name, "join", metadata, strategy="ours")
+        changes = list(lake.diff(before, joined, "tables/"))
+        lake.delete_many(self.name, [c.path for c in changes if c.kind == "added" and c.path not in kept])
+        lake.restore(self.name, head, [c.path for c in changes if c.kind != "added"])
+        self.commits.append(_made(joined, (before, source), "join", metadata))
+        return joined
 
     def spoil(self) -> None:
         """Note that rows were written that must not stay."""

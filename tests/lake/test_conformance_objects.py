@@ -266,3 +266,28 @@ def test_200_mb_are_streamed_in_bounded_memory(lake: Lake) -> None:
     told = json.loads(done.stdout)
     assert told["put"] == told["read"] == told["localized"] == told["expected"]
     assert told["grown_mb"] < 40, told
+
+
+def test_many_objects_are_deleted_and_come_back_as_they_were(lake: Lake) -> None:
+    bodies = {f"d/{number % 10}/{number}": f"body {number}".encode() for number in range(30)}
+    bodies["d/large"] = bytes(range(256)) * 2000
+    lake.put_many("main", bodies)
+    first = lake.commit("main", "put", {})
+    lake.delete_many("main", [*bodies, "d/was-never-there"])
+    second = lake.commit("main", "delete", {})
+    assert list(lake.list(second, "d/")) == []
+    some = [path for path in bodies if not path.endswith("3")]
+    lake.restore("main", first, some)
+    third = lake.commit("main", "restore", {})
+    assert [info.path for info in lake.list(third)] == sorted(some)
+    assert lake.read_many(third, some) == {path: bodies[path] for path in some}
+    assert lake.stat(third, "d/large").sha256 == lake.stat(first, "d/large").sha256
+    with pytest.raises(NotFoundError):
+        lake.restore("main", third, ["d/3/3"])
+
+
+def test_deleting_nothing_and_restoring_nothing_stage_nothing(lake: Lake) -> None:
+    lake.delete_many("main", [])
+    lake.restore("main", lake.head("main"), [])
+    with pytest.raises(ConflictError):
+        lake.commit("main", "nothing", {})

@@ -28,7 +28,12 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
+        "push": ("moving", "Bring the history of this lake to another lake."),
+        "pull-from": ("moving", "Bring the history of another lake to this one."),
         "export": ("export", "Write everything as files that need no Headwater."),
+    },
+    "Branches": {
+        "merge": ("merge", "Bring everything that another branch has into this one."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),

@@ -18,6 +18,7 @@ __all__ = [
     "HIDDEN_PREFIX",
     "IMPORT_PREFIX",
     "ORIGIN",
+    "PIN_PREFIX",
     "TRANSACTION_PREFIX",
     "Change",
     "Commit",
@@ -41,6 +42,9 @@ TRANSACTION_PREFIX = f"{HIDDEN_PREFIX}tx_"
 
 IMPORT_PREFIX = f"{HIDDEN_PREFIX}import_"
 """Hidden branches that hold what another lake sends until a branch moves there: the prefix, a UUIDv7 and a number."""
+
+PIN_PREFIX = f"{HIDDEN_PREFIX}pin_"
+"""Hidden branches that keep copies of commits which rows name and no other branch reaches."""
 
 ORIGIN = "headwater.origin"
 """Commit metadata of a copy: the ID that the commit has in the lake that made it first."""
@@ -162,6 +166,9 @@ class Lake(Protocol):
     def find_commits(self, prefix: str) -> list[str]:
         """Return the IDs (at most two are needed) of commits that begin with `prefix`, 8 or more hex digits."""
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return the IDs (at most two are needed) of copies of commits whose first ID begins with `prefix`."""
+
     # -- history ------------------------------------------------------------------------------------------------
     def get_commit(self, commit: str) -> Commit:
         """Return one commit by its full ID.
@@ -197,6 +204,16 @@ class Lake(Protocol):
 
     def delete(self, branch: str, path: str) -> None:
         """Stage the removal of an object; removing what is not there does nothing."""
+
+    def delete_many(self, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of several objects, as `delete` does, in few calls where that is faster."""
+
+    def restore(self, branch: str, commit: str, paths: Iterable[str]) -> None:
+        """Stage objects as they are at a commit.
+
+        Raises:
+            NotFoundError: The commit has no such object.
+        """
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged on a branch and return the new commit's ID.

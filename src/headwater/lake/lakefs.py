@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,6 +22,7 @@ from headwater.errors import (
     HeadwaterError,
     IntegrityError,
     InvalidInputError,
+    LakeError,
     NotFoundError,
     RaceLostError,
 )
@@ -37,7 +39,7 @@ from headwater.lake.base import (
 )
 from headwater.lake.lakefs_address import Address, Credentials, load_credentials
 from headwater.lake.lakefs_cache import FileCache
-from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, info_of
+from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, Sdk, info_of
 from headwater.lake.lakefs_history import LakeFSHistory
 from headwater.lake.lakefs_http import Fault, Patience, lost_race
 from headwater.lake.lakefs_import import LakeFSImport, is_held, move_branch
@@ -46,6 +48,8 @@ from headwater.lake.lakefs_streams import Upload, md5_of
 from headwater.lake.queue import queue
 
 __all__ = ["Credentials", "LakeFS", "Patience", "load_credentials"]
+
+_DELETED_AT_ONCE = 1000
 
 _STRATEGIES: Mapping[Strategy, str | None] = {"none": None, "ours": "dest-wins", "theirs": "source-wins"}
 
@@ -57,11 +61,11 @@ class LakeFS(LakeFSHistory):
     """
 
     def __init__(self, client: Client, repository: Answer) -> None:
-        super().__init__(client)
-        self.url = str(client.address)
-        self.default_branch = str(repository["default_branch"])
         name = _local_name(client.address, repository)
         self.cache = _home("XDG_CACHE_HOME", ".cache") / name
+        super().__init__(client, self.cache)
+        self.url = str(client.address)
+        self.default_branch = str(repository["default_branch"])
         self.spool = _home("XDG_STATE_HOME", ".local/state") / name
         self._files = FileCache(self.cache / "objects")
         FileCache(self.cache).make_private()
@@ -182,6 +186,27 @@ class LakeFS(LakeFSHistory):
             lambda sdk: sdk.objects.delete_object(self._name, branch, path),
             missing=f"there is no branch {branch!r}",
         )
+
+    def delete_many(self, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of several objects, a thousand a call."""
+        left = list(paths)
+        while left:
+            wanted = {"paths": left[:_DELETED_AT_ONCE]}
+            left = left[_DELETED_AT_ONCE:]
+            self._client.run(
+                "delete objects",
+                partial(_delete_objects, self._name, branch, wanted),
+                missing=f"there is no branch {branch!r}",
+            )
+
+    def restore(self, branch: str, commit: str, paths: Iterable[str]) -> None:
+        """Stage objects as they are at a commit: their bytes are fetched and put again."""
+
+        def again(path: str) -> None:
+            with self.open(commit, path) as stream:
+                self.put(branch, path, stream)
+
+        self._client.each(again, paths)
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged on a branch and return the new commit's ID.
@@ -420,6 +445,13 @@ class LakeFS(LakeFSHistory):
 
 class _SameContentError(ConflictError):
     """lakeFS sees no changes: the source is merged already, or its commits add up to nothing."""
+
+
+def _delete_objects(repository: str, branch: str, wanted: Mapping[str, list[str]], sdk: Sdk) -> None:
+    answer = sdk.objects.delete_objects(repository, branch, wanted)
+    for failed in answer.get("errors") or []:
+        if failed["status_code"] != 404:
+            raise LakeError(f"cannot delete {failed.get('path')!r}: {failed['message']}", hint="try again")
 
 
 def _client(url: str, credentials: Credentials | None, patience: Patience | None) -> Client:

@@ -214,6 +214,10 @@ class LocalLake:
         rows = self._db.query("SELECT id FROM commits WHERE id >= ? AND id < ? LIMIT 2", prefix, prefix + "g")
         return [str(row[0]) for row in rows]
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits that were copied from ones with such an ID."""
+        return self._graph.find_copies(prefix)
+
     def _commit_of(self, ref: str) -> str:
         if len(ref) == 64:
             return ref
@@ -296,6 +300,16 @@ class LocalLake:
     def delete(self, branch: str, path: str) -> None:
         """Stage the removal of an object."""
         self._stage(branch, path, None)
+
+    def delete_many(self, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of several objects."""
+        for path in paths:
+            self.delete(branch, path)
+
+    def restore(self, branch: str, commit: str, paths: Iterable[str]) -> None:
+        """Stage objects as they are at a commit; their bytes are there."""
+        for path in paths:
+            self._stage(branch, path, self._entry(commit, path))
 
     def _stage(self, branch: str, path: str, entry: trees.Entry | None) -> None:
         with self._guard:

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 from headwater.errors import ConflictError, IntegrityError, NotFoundError
 from headwater.ids import now_micros
-from headwater.lake.base import AT, Commit
+from headwater.lake.base import AT, ORIGIN, Commit
 from headwater.lake.local_db import Database
 from headwater.lake.pending import Hidden, Record, parse
 
@@ -85,6 +85,13 @@ class Graph:
         rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
         found = [parse(name, body).commit for name, body in rows]
         return next((commit for commit in found if commit.metadata.get(key) == value), None)
+
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits whose first ID, in another lake, begins with a prefix."""
+        text = f'{json.dumps(ORIGIN)}:"{prefix}'
+        rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
+        found = {commit.metadata.get(ORIGIN, ""): commit.id for commit in (parse(*row).commit for row in rows)}
+        return [copy for origin, copy in found.items() if origin.startswith(prefix)][:2]
 
     def commits(self) -> Iterator[Commit]:
         """Yield every commit on disk, parents first, also those that nothing reaches."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headwater.errors import InvalidInputError, NotFoundError
-from headwater.lake.base import HIDDEN_PREFIX, Lake
+from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, Commit, Lake
 
-__all__ = ["Ref", "head", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "locate", "origin_of", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
@@ -60,6 +60,18 @@ def head(lake: Lake, branch: str) -> str:
     return lake.head(branch)
 
 
+def origin_of(commit: Commit) -> str:
+    """Return the ID that a commit had in the lake that made it first: what rows say, because all its copies know it."""
+    return commit.metadata.get(ORIGIN, commit.id)
+
+
+def locate(lake: Lake, commit: str) -> str:
+    """Return the ID that a commit which a row names has in this lake, which may be a copy's."""
+    if not lake.find_commits(commit):
+        return next(iter(lake.find_copies(commit)), commit)
+    return commit
+
+
 def _base(lake: Lake, name: str) -> tuple[str, str | None]:
     if not name.startswith(HIDDEN_PREFIX):
         if _BRANCH.fullmatch(name):
@@ -71,7 +83,7 @@ def _base(lake: Lake, name: str) -> tuple[str, str | None]:
         if tagged is not None:
             return tagged, None
     if _HEX.fullmatch(name):
-        commits = lake.find_commits(name)
+        commits = lake.find_commits(name) or lake.find_copies(name)
         if len(commits) == 1:
             return commits[0], None
         if commits:

@@ -1,0 +1,198 @@
+"""Merging branches: the union of their transactions, as one transaction on the target; rules of settling, no I/O.
+
+What both branches changed to different values is listed, never guessed. The rest is a union of sets, which is
+commutative, associative and idempotent (see `headwater.difference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from headwater.conflicts import Conflict, MergeConflictError, Side, find_conflicts, side_for
+from headwater.context import Context
+from headwater.difference import Difference, check_keys, difference
+from headwater.errors import InvalidInputError
+from headwater.fold import KIND, TX
+from headwater.lake import refs
+from headwater.state import Fold
+from headwater.transaction import Transaction
+
+__all__ = ["SETTLED", "SOURCE", "Merge", "Merges"]
+
+SOURCE = "headwater.source"
+"""Commit metadata of a merge: what was merged, as the user called it."""
+
+SETTLED = "headwater.settled"
+"""Commit metadata of a merge that settled conflicts: how many."""
+
+_WORDS = {
+    "models": ("model", "models"),
+    "model_versions": ("version", "versions"),
+    "runs": ("run", "runs"),
+    "datasets": ("dataset version", "dataset versions"),
+    "deployments": ("deployment", "deployments"),
+    "events": ("change", "changes"),
+    "metrics": ("metric", "metrics"),
+    "predictions": ("prediction", "predictions"),
+    "outcomes": ("outcome", "outcomes"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What a merge came to, or would come to.
+
+    Attributes:
+        source: What was merged, as it was named.
+        target: The branch that it was merged into.
+        commit: The merge's commit; None where nothing was written.
+        source_commit: The commit that was merged.
+        base: Where the two had parted.
+        transactions: How many transactions it brought, merges not counted.
+        rows: How many rows it brought, by table.
+        conflicts: What both sides had changed; settled where `commit` is there.
+        settled: By the conflict's name, the side that was taken.
+        dry_run: Whether it was only asked for.
+    """
+
+    source: str
+    target: str
+    commit: str | None
+    source_commit: str
+    base: str
+    transactions: int
+    rows: Mapping[str, int]
+    conflicts: tuple[Conflict, ...]
+    settled: Mapping[str, str]
+    dry_run: bool = False
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the target had everything already."""
+        return not self.rows
+
+    def words(self) -> str:
+        """Return what it brought, such as `2 versions, 1 run`."""
+        return ", ".join(
+            f"{count:,} {_WORDS[table][count != 1]}"
+            for table in _WORDS
+            if (count := self.rows.get(table, 0)) and (table != "models" or "model_versions" not in self.rows)
+        )
+
+
+class Merges:
+    """The service that merges.
+
+    Args:
+        context: What to work with; its branch is merged into.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def merge(
+        self,
+        source: str,
+        into: str | None = None,
+        *,
+        ours: bool = False,
+        theirs: bool = False,
+        resolve: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        called: str | None = None,
+    ) -> Merge:
+        """Merge a ref into a branch. See `Registry.merge`.
+
+        Args:
+            source: A branch, or any other ref.
+            into: Another branch to merge into.
+            ours: Settle conflicts as the branch that is merged into has it.
+            theirs: Settle them as the source has it.
+            resolve: Settle single ones.
+            dry_run: Write nothing.
+            called: What people call the source, if not by its ref.
+        """
+        target = self._target(into)
+        choice = dict(resolve or {})
+        if ours and theirs:
+            raise InvalidInputError("a merge takes ours or theirs, not both", hint="settle one by one with --resolve")
+        found = self._source(source, target)
+        source = called or source
+
+        def decide(fold: Fold, new: Difference) -> tuple[Merge, list[tuple[Conflict, Side]]]:
+            check_keys(fold, new)
+            conflicts = find_conflicts(fold, new)
+            unknown = choice.keys() - {each.name for each in conflicts}
+            if unknown:
+                names = ", ".join(each.name for each in conflicts)
+                raise InvalidInputError(
+                    f"there is no conflict {min(unknown)!r}",
+                    hint=f"there are {names}" if names else "there is none at all",
+                )
+            chosen = [(each, side_for(each, ours=ours, theirs=theirs, resolve=choice)) for each in conflicts]
+            settled = [(each, side) for each, side in chosen if side is not None]
+            wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
+            return Merge(
+                source=source,
+                target=target.branch,
+                commit=None,
+                source_commit=found,
+                base=new.base,
+                transactions=sum(commit.metadata.get(KIND) != "merge" for commit in wrote),
+                rows=new.counts,
+                conflicts=tuple(conflicts),
+                settled={each.name: "ours" if side is each.ours else "theirs" for each, side in settled},
+                dry_run=dry_run,
+            ), settled
+
+        def work(tx: Transaction) -> Merge:
+            new = difference(self._context.lake, tx.fold, found)
+            result, settled = decide(tx.fold, new)
+            if result.up_to_date:
+                return result
+            if len(settled) < len(result.conflicts):
+                open_ones = [each for each in result.conflicts if each.name not in result.settled]
+                raise MergeConflictError(open_ones, source, target.branch)
+            tx.join(new)
+            for conflict, side in settled:
+                both = [*conflict.ours.events, *conflict.theirs.events]
+                tx.event(
+                    conflict.subject, conflict.kind, side.raw, key=conflict.key, prev=both, reason=f"merge of {source}"
+                )
+            for change in self._context.lake.diff(new.base, found, "fence/"):
+                # Whoever decided on a model here while this was merged looks again.
+                tx.fence(change.path.rpartition("/")[2])
+            tx.subject = source
+            tx.message = f"merge {source} into {target.branch}: {result.words()}"
+            tx.metadata = {SOURCE: source} | ({SETTLED: str(len(settled))} if settled else {})
+            return result
+
+        if dry_run:
+            with target.reading() as fold:
+                return decide(fold, difference(self._context.lake, fold, found))[0]
+        landing = target.write("merge", work)
+        return replace(landing.result, commit=landing.commit)
+
+    def _target(self, into: str | None) -> Context:
+        it = self._context
+        if into is None:
+            it.check_writable()
+            return it
+        if into in it.lake.tags():
+            raise InvalidInputError(f"{into!r} is a tag, which never moves", hint="merge into a branch")
+        refs.head(it.lake, into)
+        return replace(it, branch=into, commit=None, ref=into)
+
+    def _source(self, source: str, target: Context) -> str:
+        if "://" in source or source.startswith((".", "/")):
+            raise InvalidInputError(
+                f"{source!r} is another lake, not a branch of this one",
+                hint=f"`headwater pull-from {source}` brings it",
+            )
+        found = refs.resolve(self._context.lake, source)
+        if found.branch == target.branch:
+            raise InvalidInputError(
+                f"{source!r} can't be merged into itself", hint="name another branch, or --into another one"
+            )
+        return found.commit
