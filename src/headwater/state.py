@@ -370,11 +370,19 @@ class Folds:
         return False
 
     def _new_commits(self, connection: sqlite3.Connection, commit: str, known: str) -> list[Commit] | None:
-        """Return the commits between a known one and a descendant, parents first; None if it is no descendant."""
+        """Return the commits between a known one and what it went on to, parents first; None if it did not.
+
+        It did where first parents lead back to it. Else (a branch was moved forward to a merge of it into another)
+        what landed where has to be told anew.
+        """
         if _has_commit(connection, commit):
             return [] if commit == known else None
         new = commits_until(self._lake, commit, lambda each: _has_commit(connection, each))
-        return new if any(known in each.parents for each in new) else None
+        parents = {each.id: each.parents for each in new}
+        at = commit
+        while at in parents:
+            at = next(iter(parents[at]), "")
+        return new if at == known else None
 
     def _changed_tables(self, known: str | None, commit: str) -> list[str]:
         if known is None:

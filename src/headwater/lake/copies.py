@@ -42,25 +42,21 @@ class Copies:
             prefix: The digits.
             heads: Returns the commits from which all are reached; asked only if the index does not know.
         """
-        with contextlib.closing(self._open()) as connection:
-            found = _find(connection, prefix)
-            if not found:
-                with contextlib.suppress(sqlite3.OperationalError):  # another process is at it, or the disk is full
-                    self._extend(connection, heads())
-                found = _find(connection, prefix)
-        return found
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            return _connect(str(self._path))
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError):
-                with contextlib.suppress(OSError):
-                    self._path.unlink()
-        except OSError:
-            pass
-        return _connect(":memory:")
+        for where in (str(self._path), ":memory:"):
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.closing(sqlite3.connect(where, timeout=10)) as connection:
+                    connection.executescript(_SCHEMA)
+                    found = _find(connection, prefix)
+                    if not found:
+                        self._extend(connection, heads())
+                        found = _find(connection, prefix)
+                    return found
+            except (sqlite3.DatabaseError, OSError) as error:
+                if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                    with contextlib.suppress(OSError):  # it is damaged
+                        self._path.unlink()
+        return []
 
     def _extend(self, connection: sqlite3.Connection, heads: list[str]) -> None:
         def known(commit: str) -> bool:
@@ -72,16 +68,6 @@ class Copies:
                 copies = [(each.metadata[ORIGIN], each.id) for each in new if ORIGIN in each.metadata]
                 connection.executemany("INSERT OR IGNORE INTO copies VALUES (?, ?)", copies)
                 connection.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(each.id,) for each in new])
-
-
-def _connect(where: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(where, timeout=10)
-    try:
-        connection.executescript(_SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def _find(connection: sqlite3.Connection, prefix: str) -> list[str]:
