@@ -6,4 +6,5 @@ SELECT m.name, e.key AS alias, v.version, v.version_id, v.model_id, e.recorded_a
 FROM standing_events e
 JOIN lake.model_versions v ON v.version_id = e.value
 JOIN model_names m ON m.model_id = e.subject
-WHERE e.kind = 'alias';
+WHERE e.kind = 'alias'
+QUALIFY row_number() OVER (PARTITION BY e.subject, e.key, e.value ORDER BY e.event_id) = 1;

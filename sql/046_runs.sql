@@ -1,4 +1,4 @@
--- runs: every run as it stands now, with its params, tags, and the newest of its metrics over all rows.
+-- runs: every run that is not hidden as it stands now, with its params, tags, and the newest of its metrics over all rows.
 -- Columns: run_id, name, experiment, status (running, finished, failed, killed), started_at, ended_at, exit_status,
 -- params, metrics, tags, description, parent_run_id, command, folder, code, environment, host, seeds, missing,
 -- recorded_at, actor, commit.
@@ -13,7 +13,7 @@ WITH measured AS (
 ), labels AS (
     SELECT subject AS run_id,
         arg_max(value, event_id) FILTER (kind = 'description') AS description,
-        map_from_entries(list({'k': key, 'v': value} ORDER BY key) FILTER (kind = 'param')) AS params,
+        map_from_entries(list({'k': key, 'v': value} ORDER BY key) FILTER (kind = 'param' AND value IS NOT NULL)) AS params,
         map_from_entries(list({'k': key, 'v': value} ORDER BY key) FILTER (kind = 'tag')) AS tags
     FROM (SELECT DISTINCT ON (subject, kind, key) * FROM standing_events ORDER BY event_id DESC)
     WHERE kind IN ('param', 'tag', 'description') GROUP BY subject
@@ -36,4 +36,5 @@ FROM lake.runs r
 LEFT JOIN measured m USING (run_id)
 LEFT JOIN labels l USING (run_id)
 LEFT JOIN stands s USING (run_id)
-LEFT JOIN lake.commits c ON c.tx = r.tx;
+LEFT JOIN lake.commits c ON c.tx = r.tx
+WHERE r.run_id NOT IN (SELECT id FROM hidden);

@@ -1,5 +1,5 @@
--- slice_metrics: the newest value of every metric on every slice, of every version that is not deleted, and of every
--- run. A version that a run made has the values that the run had then; name and version are null in the run's own rows.
+-- slice_metrics: the newest value of every metric on every slice, of every version and run
+-- that is not hidden. A version that a run made has the values that the run had then; name and version are null in the run's own rows.
 -- Columns: name (of the model), version, version_id, run_id, key, slice (`column=value,...`), value, step, dataset_id,
 -- source, recorded_at, actor.
 -- Example: SELECT version, slice, value FROM slice_metrics WHERE name = 'flight-delay' AND key = 'auc' ORDER BY ALL
@@ -7,6 +7,7 @@ CREATE OR REPLACE VIEW slice_metrics AS
 SELECT v.name, v.version, x.version_id, x.run_id, x.key, x.slice, x.value, x.step, x.dataset_id, x.source,
     x.recorded_at, x.actor
 FROM lake.metrics x
+ANTI JOIN hidden_transactions t ON t.tx = x.tx
 JOIN model_versions v USING (version_id)
 WHERE x.slice <> ''
 QUALIFY row_number() OVER (

@@ -8,8 +8,7 @@ WITH seen AS (
     FROM lake.events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind IN ('alias', 'name', 'tombstone') AND c.position <= (
-        SELECT max(p.position) FROM lake.commits p
-        WHERE p.commit = p.landed AND p.recorded_at <= CAST(moment AS TIMESTAMPTZ))
+        SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))
 ), stood AS (
     SELECT * FROM seen WHERE event_id NOT IN (SELECT unnest(prev) FROM seen)
 ), named AS (
@@ -22,4 +21,5 @@ FROM stood s
 JOIN named n ON n.subject = s.subject
 JOIN lake.model_versions v ON v.version_id = s.value
 WHERE s.kind = 'alias' AND s.key = alias AND n.name = model
-    AND s.subject NOT IN (SELECT subject FROM gone) AND v.version_id NOT IN (SELECT subject FROM gone);
+    AND s.subject NOT IN (SELECT subject FROM gone) AND v.version_id NOT IN (SELECT subject FROM gone)
+QUALIFY row_number() OVER (PARTITION BY s.subject, s.value ORDER BY s.event_id) = 1;

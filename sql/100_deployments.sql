@@ -1,4 +1,4 @@
--- deployments: every deployment, of deleted models too, with what it gets now, or when and by whom it was ended.
+-- deployments: every deployment that is not hidden, of deleted models too, with what it gets now, or when and by whom it was ended.
 -- Columns: deployment_id, name (of the model), version, environment, mode (live, canary or shadow), traffic (percent of
 -- the environment's requests that it gets now; null where it serves no more), live (whether it serves now, in whatever
 -- mode), deployed_at (when it reached this branch), ended_at, ended_by, reason (that was given when it was deployed),
@@ -37,4 +37,5 @@ LEFT JOIN named n ON n.model_id = d.model_id
 LEFT JOIN standing t ON t.deployment_id = d.deployment_id
 LEFT JOIN span s ON s.deployment_id = d.deployment_id
 LEFT JOIN ended x ON x.deployment_id = d.deployment_id
-LEFT JOIN lake.commits c ON c.tx = d.tx;
+LEFT JOIN lake.commits c ON c.tx = d.tx
+WHERE d.deployment_id NOT IN (SELECT id FROM hidden);

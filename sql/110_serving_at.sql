@@ -8,15 +8,19 @@ WITH seen AS (
     FROM lake.events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind = 'traffic' AND c.position <= (
-        SELECT max(p.position) FROM lake.commits p
-        WHERE p.commit = p.landed AND p.recorded_at <= CAST(moment AS TIMESTAMPTZ))
+        SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))
 ), stood AS (
     SELECT x.one.deployment_id AS deployment_id, max(x.one.percent) AS percent
     FROM seen s, unnest(from_json(s.value, '[{"deployment_id": "VARCHAR", "percent": "DOUBLE"}]')) AS x(one)
     WHERE s.event_id NOT IN (SELECT unnest(prev) FROM seen)
     GROUP BY ALL
+), named AS (
+    SELECT subject AS model_id, arg_min(value, event_id) AS name FROM standing_events WHERE kind = 'name' GROUP BY subject
 )
-SELECT d.environment, d.name, d.version, d.mode, s.percent AS traffic, d.deployment_id, d.version_id, d.model_id,
-    d.deployed_at, d.actor, d.commit
+SELECT d.environment, n.name, v.version, d.mode, s.percent AS traffic, d.deployment_id, d.version_id, d.model_id,
+    c.landed_at AS deployed_at, d.actor, c.commit
 FROM stood s
-JOIN deployments d USING (deployment_id);
+JOIN lake.deployments d USING (deployment_id)
+LEFT JOIN lake.model_versions v USING (version_id)
+LEFT JOIN named n ON n.model_id = d.model_id
+LEFT JOIN lake.commits c ON c.tx = d.tx;

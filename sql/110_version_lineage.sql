@@ -4,16 +4,18 @@
 -- code_commit, branch, dirty, patch.
 -- Example: SELECT version, code_commit, dirty, [d.semver FOR d IN datasets] AS data FROM version_lineage ORDER BY ALL
 CREATE OR REPLACE VIEW version_lineage AS
-WITH named AS (
+WITH edges AS (
+    SELECT l.source, l.relation, l.target FROM lake.lineage l ANTI JOIN hidden_transactions t ON t.tx = l.tx
+), named AS (
     SELECT subject AS model_id, arg_min(value, event_id) AS name
     FROM standing_events WHERE kind = 'name' GROUP BY subject
 ), made AS (
     SELECT target AS node, min(substr(source, 5)) AS run_id
-    FROM lake.lineage WHERE relation = 'produced' AND starts_with(source, 'run:') GROUP BY target
+    FROM edges WHERE relation = 'produced' AND starts_with(source, 'run:') GROUP BY target
 ), learned AS (
-    SELECT target AS node, substr(source, 9) AS dataset_id FROM lake.lineage WHERE relation = 'trained'
+    SELECT target AS node, substr(source, 9) AS dataset_id FROM edges WHERE relation = 'trained'
     UNION
-    SELECT m.node, substr(l.source, 9) FROM made m JOIN lake.lineage l ON l.target = 'run:' || m.run_id
+    SELECT m.node, substr(l.source, 9) FROM made m JOIN edges l ON l.target = 'run:' || m.run_id
     WHERE l.relation = 'used'
 ), data AS (
     SELECT l.node, list({'dataset': d.name, 'semver': d.semver, 'dataset_id': d.dataset_id,

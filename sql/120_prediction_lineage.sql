@@ -1,4 +1,4 @@
--- prediction_lineage: every prediction with what it came from: deployment, model version, run, datasets, code.
+-- prediction_lineage: every prediction that was not reverted, with what it came from: deployment, model version, run, datasets, code.
 -- Ask for one by prediction_id, or for some by predicted_at or deployment_id: files that can't hold them are not read.
 -- Columns: prediction_id, predicted_at, external_id, output, score, deployment_id, environment, mode, name (of the
 -- model), version, version_id, commit (of the version), deleted (whether the version is), run_id, datasets (a list of
@@ -11,5 +11,6 @@ SELECT p.prediction_id, p.predicted_at, p.external_id, p.output, p.score, p.depl
     v.name, v.version, p.version_id, v.commit, v.deleted, v.run_id, v.datasets, v.repository, v.code_commit, v.branch,
     v.dirty, v.patch, p.input, p.dataset_id, p.row_key, p.latency_ms
 FROM lake.predictions p
+ANTI JOIN hidden_transactions t ON t.tx = p.tx
 LEFT JOIN lake.deployments d ON d.deployment_id = p.deployment_id
 LEFT JOIN version_lineage v ON v.version_id = p.version_id;

@@ -1,4 +1,5 @@
--- predictions: every prediction with the model that made it and the outcome that stands: the last one observed.
+-- predictions: every prediction that was not reverted, with the model that made it and the outcome that stands: the last
+-- one observed.
 -- A condition on predicted_at, prediction_id, deployment_id or version_id reads only what can hold such rows. A query
 -- that asks for no label reads no outcomes; one that does needs such a condition where there are very many.
 -- Columns: prediction_id, predicted_at, name (of the model), version, environment, mode, external_id, input (JSON),
@@ -23,7 +24,8 @@ WITH named AS (
     -- The greatest is of columns of both tables, or it would be found for all outcomes before they are joined.
     SELECT q.prediction_id, q.predicted_at, q.deployment_id, q.version_id,
         max({'observed_at': o.observed_at, 'tx': o.tx, 'label': o.label, 'predicted_at': q.predicted_at}) AS last
-    FROM lake.predictions q JOIN lake.outcomes o ON o.prediction_id = q.prediction_id GROUP BY ALL
+    FROM lake.predictions q JOIN lake.outcomes o ON o.prediction_id = q.prediction_id
+    ANTI JOIN hidden_transactions t ON t.tx = o.tx GROUP BY ALL
 )
 SELECT p.prediction_id, p.predicted_at, d.name, d.version, d.environment, d.mode, p.external_id, p.input, p.output,
     p.score, p.latency_ms, j.last.label AS label, j.last.observed_at AS observed_at,
@@ -32,6 +34,7 @@ SELECT p.prediction_id, p.predicted_at, d.name, d.version, d.environment, d.mode
         AS correct,
     p.dataset_id, p.row_key, p.deployment_id, p.version_id, p.recorded_at, p.actor, w.commit
 FROM lake.predictions p
+ANTI JOIN hidden_transactions t ON t.tx = p.tx
 LEFT JOIN deployed d ON d.deployment_id = p.deployment_id
 LEFT JOIN wrote w ON w.tx = p.tx
 LEFT JOIN judged j ON j.prediction_id = p.prediction_id AND j.predicted_at = p.predicted_at

@@ -24,7 +24,8 @@ WITH named AS (
         -- Of columns of both tables, or it would be found for all outcomes before they are joined.
         arg_max(o.label, {'observed_at': o.observed_at, 'tx': o.tx, 'predicted_at': p.predicted_at}) AS label
     FROM lake.predictions p
-    LEFT JOIN lake.outcomes o ON o.prediction_id = p.prediction_id
+    ANTI JOIN hidden_transactions t ON t.tx = p.tx
+    LEFT JOIN (FROM lake.outcomes q ANTI JOIN hidden_transactions t ON t.tx = q.tx) o ON o.prediction_id = p.prediction_id
         -- An ID begins with its time: milliseconds in twelve hexadecimal digits, a hyphen after the eighth.
         AND (since IS NULL OR o.prediction_id >= regexp_replace(
             printf('%012x', epoch_ms(CAST(since AS TIMESTAMPTZ))), '(.{8})(.{4})', '\1-\2'))

@@ -6,7 +6,7 @@ CREATE OR REPLACE MACRO lineage_root(urn) AS TABLE
 WITH given AS (
     SELECT regexp_replace(urn, '^models:/', 'model:') AS text
 ), nodes AS MATERIALIZED (
-    SELECT m.urn, m.node, m.kind, m.id, m.name, m.version FROM lineage_nodes m
+    SELECT m.urn, m.node, m.kind, m.id, m.name, m.version, m.deleted FROM lineage_nodes m
     WHERE NOT starts_with(urn, 'prediction:') AND NOT starts_with(urn, 'object:')
 ), asked AS (
     SELECT g.text FROM given g
@@ -28,9 +28,10 @@ SELECT DISTINCT found.node FROM (
     UNION ALL
     SELECT arg_max(n.node, [CAST(x AS BIGINT) FOR x IN string_split(n.version, '.')]) FROM nodes n
     JOIN asked a ON a.text = regexp_replace(n.urn, '@[^@]*$', '')
-    WHERE n.kind = 'dataset' GROUP BY n.name
+    WHERE n.kind = 'dataset' AND NOT n.deleted GROUP BY n.name
     UNION ALL
     SELECT 'prediction:' || p.prediction_id FROM lake.predictions p
+    ANTI JOIN hidden_transactions t ON t.tx = p.tx
     WHERE p.prediction_id = CASE WHEN starts_with(urn, 'prediction:') THEN substr(urn, 12) END
     UNION ALL
     SELECT g.text FROM given g WHERE starts_with(g.text, 'object:')

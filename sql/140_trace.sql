@@ -5,7 +5,7 @@
 -- Example: SELECT depth, urn, relation, rows FROM trace('flight-delay@champion')
 CREATE OR REPLACE MACRO trace(urn) AS TABLE
 WITH RECURSIVE edges AS MATERIALIZED (
-    SELECT l.source, l.relation, l.target FROM lake.lineage l
+    SELECT l.source, l.relation, l.target FROM lake.lineage l ANTI JOIN hidden_transactions t ON t.tx = l.tx
     UNION ALL
     SELECT 'model:' || d.version_id, 'deployed', 'deployment:' || d.deployment_id FROM lake.deployments d
     UNION ALL
@@ -13,10 +13,13 @@ WITH RECURSIVE edges AS MATERIALIZED (
     UNION ALL
     SELECT CASE WHEN d.deployment_id IS NULL THEN 'model:' || p.version_id ELSE 'deployment:' || p.deployment_id END,
         'predicted', 'prediction:' || p.prediction_id
-    FROM lake.predictions p LEFT JOIN lake.deployments d ON d.deployment_id = p.deployment_id
+    FROM lake.predictions p
+    ANTI JOIN hidden_transactions t ON t.tx = p.tx
+    LEFT JOIN lake.deployments d ON d.deployment_id = p.deployment_id
     WHERE p.prediction_id = CASE WHEN starts_with(urn, 'prediction:') THEN substr(urn, 12) END
     UNION ALL
     SELECT 'dataset:' || p.dataset_id, 'described', 'prediction:' || p.prediction_id FROM lake.predictions p
+    ANTI JOIN hidden_transactions t ON t.tx = p.tx
     WHERE p.prediction_id = CASE WHEN starts_with(urn, 'prediction:') THEN substr(urn, 12) END
         AND p.dataset_id IS NOT NULL
     UNION ALL

@@ -5,9 +5,10 @@
 -- Example: SELECT urn, predictions FROM impact('dataset:flights@1.1.0') WHERE kind = 'deployment'
 CREATE OR REPLACE MACRO impact(urn) AS TABLE
 WITH RECURSIVE edges AS MATERIALIZED (
-    SELECT l.source, l.relation, l.target FROM lake.lineage l
+    SELECT l.source, l.relation, l.target FROM lake.lineage l ANTI JOIN hidden_transactions t ON t.tx = l.tx
     UNION ALL
     SELECT 'model:' || d.version_id, 'deployed', 'deployment:' || d.deployment_id FROM lake.deployments d
+    WHERE d.deployment_id NOT IN (SELECT id FROM hidden)
     UNION ALL
     SELECT 'models:' || v.model_id, 'version', 'model:' || v.version_id FROM lake.model_versions v
     UNION ALL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,20 @@ def test_a_reference_is_up_to_date(tool: str) -> None:
         [sys.executable, f"tools/{tool}", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_notebook_is_kept_executed_and_tells_nothing_of_the_machine(script: Path) -> None:
+    """That its cells are the script's, and that what they assert holds, `make check-notebooks` checks."""
+    notebook = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert any("image/svg+xml" in output.get("data", {}) for output in outputs)
+    text = json.dumps(outputs)
+    for path in ("/tmp", "/root", "/work/", "/usr", "/var", str(ROOT), str(Path.home())):
+        assert path not in text
 
 
 @pytest.mark.parametrize("document", ["README.md"])

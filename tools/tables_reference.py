@@ -37,8 +37,9 @@ COMMITS = {
     "subject": "what it is about, such as `flight-delay/7`",
     "message": "what happened",
     "landed": "the first-parent commit of the queried ref that brought it",
-    "landed_at": "when that was",
+    "landed_at": "when that was, by the branch's own time, which never goes backwards",
     "position": "how many landings came before that one",
+    "metadata": "all that the commit's metadata holds, such as `headwater.source` of a merge",
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwater.autologging import autolog
+    from headwater.diffs import Diff
     from headwater.errors import (
         AlreadyExistsError,
         ConflictError,
@@ -57,6 +58,7 @@ _HOMES = {
         "ModelVersion",
         "RunInfo",
     ),
+    "headwater.diffs": ("Diff",),
     "headwater.query": ("QueryResult",),
     "headwater.opening": ("create", "current_run", "open"),
     "headwater.registry": ("Registry",),
@@ -72,6 +74,7 @@ __all__ = [
     "ConflictError",
     "DatasetVersion",
     "Deployment",
+    "Diff",
     "Edge",
     "GateFailedError",
     "HeadwaterError",

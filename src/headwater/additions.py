@@ -23,6 +23,7 @@ from headwater.model import ArtifactFile, DatasetDiff
 from headwater.names import check_name, check_text, parse_dataset, quote, shown
 from headwater.state import Fold
 from headwater.stored import Stored, inputs_of, newest, parts, row_of
+from headwater.tombstones import visible
 
 if TYPE_CHECKING:
     from headwater.transaction import Transaction
@@ -284,9 +285,10 @@ def _new_edges(fold: Fold, stored: Stored, request: Request) -> list[tuple[str, 
     return edges
 
 
-_IS_UPSTREAM = """WITH RECURSIVE down (urn) AS (VALUES (?) UNION
-    SELECT l.target FROM lineage l JOIN down ON l.source = down.urn) SELECT 1 FROM down WHERE urn = ? LIMIT 1"""
-_EDGE = "SELECT 1 FROM lineage WHERE source = ? AND relation = 'derived' AND target = ?"
+_IS_UPSTREAM = f"""WITH RECURSIVE down (urn) AS (VALUES (?) UNION
+    SELECT l.target FROM lineage l JOIN down ON l.source = down.urn WHERE {visible("l.tx")})
+    SELECT 1 FROM down WHERE urn = ? LIMIT 1"""
+_EDGE = f"SELECT 1 FROM lineage l WHERE source = ? AND relation = 'derived' AND target = ? AND {visible('l.tx')}"
 
 
 def _annotate(tx: Transaction, stored: Stored, request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from headwater.lake.objects import disk_errors
 
-__all__ = ["FOLDER", "REPRODUCE", "Settings", "find", "load", "write"]
+__all__ = ["FOLDER", "REPRODUCE", "Settings", "current", "find", "load", "switch", "write"]
 
 FOLDER = ".headwater"
 REPRODUCE = "HEADWATER_REPRODUCE"
@@ -20,6 +21,10 @@ REPRODUCE = "HEADWATER_REPRODUCE"
 
 _FILE = "config.toml"
 _KEYS = frozenset({"lake", "branch", "actor"})
+_BRANCH = re.compile(
+    r"""^([ \t]*(?:branch|"branch"|'branch')[ \t]*=[ \t]*)(?:"(?!"")(?:[^"\\\n]|\\.)*"|'(?!'')[^'\n]*')""", re.MULTILINE
+)
+"""The line of the file that names the branch, up to what may follow the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,53 @@ def write(folder: Path, *, lake: str, branch: str) -> Path:
         temporary.write_text(f"lake = {_toml(lake)}\nbranch = {_toml(branch)}\n", encoding="utf-8")
         temporary.rename(path)
     return path
+
+
+def current(url: str, *, start: Path | None = None) -> tuple[Path, str | None] | None:
+    """Return the nearest `.headwater/config.toml` and the branch it names; None if it is not there, or not this lake's.
+
+    Args:
+        url: The lake that is in use.
+        start: The folder from which the file is looked for; the current one by default.
+    """
+    path = find(Path.cwd() if start is None else start)
+    if path is None:
+        return None
+    kept = _read(path)
+    return (path, kept.get("branch")) if _located(kept.get("lake"), path) == url else None
+
+
+def switch(path: Path, branch: str) -> None:
+    """Write another branch into a `config.toml`; all else in it stays as it is.
+
+    Raises:
+        InvalidInputError: The file is written in a way that can't be kept.
+        LakeError: It can't be written.
+    """
+    path = path.resolve()
+    kept = _read(path)
+    with disk_errors(path.parent):
+        text = path.read_bytes().decode()
+        changed, count = _BRANCH.subn(lambda found: found[1] + _toml(branch), text, count=1)
+        if not count:
+            end = "" if not text or text.endswith("\n") else "\n"
+            changed = f"{text}{end}branch = {_toml(branch)}\n"
+        try:
+            right = tomllib.loads(changed) == {**kept, "branch": branch}
+        except tomllib.TOMLDecodeError:
+            right = False
+        if not right:
+            raise InvalidInputError(f"{path} is written in an unusual way", hint=f'write branch = "{branch}" into it')
+        temporary = path.with_name(f".{_FILE}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as out:
+                out.write(changed.encode())
+                out.flush()
+                os.fsync(out.fileno())
+            temporary.chmod(path.stat().st_mode & 0o7777)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _toml(text: str) -> str:

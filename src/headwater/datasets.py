@@ -22,6 +22,7 @@ from headwater.model import ArtifactFile, DatasetDiff, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
 from headwater.stored import Stored, build, files_of, parts, row_of, rows_of
+from headwater.tombstones import visible
 
 __all__ = ["Datasets"]
 
@@ -47,7 +48,7 @@ class Datasets:
     def list(self, owner: Any = None) -> builtins.list[DatasetVersion]:
         """Return the newest version of every dataset, by name."""
         with self._context.reading() as fold:
-            names = fold.rows("SELECT DISTINCT name FROM datasets ORDER BY name")
+            names = fold.rows(f"SELECT DISTINCT name FROM datasets d WHERE {visible('d.dataset_id')} ORDER BY name")
             return [build(fold, rows_of(fold, name)[0], owner) for (name,) in names]
 
     def versions(self, name: str, owner: Any = None) -> builtins.list[DatasetVersion]:
@@ -73,9 +74,9 @@ class Datasets:
         return str(row_of(fold, reference)[0])
 
     def all_references(self) -> builtins.list[str]:
-        """Return every version, as references."""
+        """Return every version that is not hidden, as references."""
         with self._context.reading() as fold:
-            rows = fold.rows("SELECT name, semver FROM datasets")
+            rows = fold.rows(f"SELECT name, semver FROM datasets d WHERE {visible('d.dataset_id')}")
         return [f"{quote(n)}@{s}" for n, s in sorted(rows, key=lambda row: (row[0], parts(row[1])))]
 
     # -- adding -------------------------------------------------------------------------------------------------

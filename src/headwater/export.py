@@ -20,6 +20,7 @@ from headwater.query_tables import NO_ROWS, commits, select, views
 from headwater.schema import TABLES
 from headwater.sqltext import literal
 from headwater.tables import folder as table_folder
+from headwater.tombstones import hidden_transactions, shadowed
 
 __all__ = ["Export", "export"]
 
@@ -86,8 +87,9 @@ def export(context: Context, folder: str | os.PathLike[str]) -> Export:
 def _write(context: Context, folder: Path, name: str) -> Export:
     with context.reading() as fold:
         commit = fold.commit
+        hidden = list(hidden_transactions(fold))
         live = {table: sorted(fold.table(table).files) for table in TABLES}
-        shadowed = fold.shadowed()
+        twice = shadowed(fold)
         log = commits(fold)
         pinned = [
             (data["data_commit"], data["path"] + file["path"])
@@ -119,7 +121,7 @@ def _write(context: Context, folder: Path, name: str) -> Export:
     logged = tables_plain.write_table(
         folder / "tables" / "commits", log, name="commits", description="a row: a commit that this one descends from"
     )
-    (folder / "headwater.sql").write_text(_sql(folder, commit, live, logged, shadowed), encoding="utf-8")
+    (folder / "headwater.sql").write_text(_sql(folder, commit, live, logged, twice, hidden), encoding="utf-8")
     return Export(name, commit, len(TABLES) + 1, len(jobs), size)
 
 
@@ -135,13 +137,15 @@ def _checked(path: str) -> str:
     return path
 
 
-def _sql(folder: Path, commit: str, live: dict[str, list[str]], logged: list[str], shadowed: list[str]) -> str:
+def _sql(
+    folder: Path, commit: str, live: dict[str, list[str]], logged: list[str], twice: list[str], hidden: list[str]
+) -> str:
     """Return the text of `headwater.sql`."""
     lines = [_HEAD.format(commit=commit)]
     for table, files in live.items():
         paths = [table_folder(table) + path for path in files]
         source, there = _source(folder, paths)
-        lines.append(f"CREATE OR REPLACE VIEW lake.{table} AS {select(table, source, there, shadowed)};")
+        lines.append(f"CREATE OR REPLACE VIEW lake.{table} AS {select(table, source, there, twice, hidden)};")
     source, _ = _source(folder, [f"tables/commits/{path}" for path in logged])
     lines.append(f"CREATE OR REPLACE VIEW lake.commits AS SELECT * FROM {source};\n")
     return "\n".join([*lines, *(text for _, text in views())])

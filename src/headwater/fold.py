@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.deltalog import TableFiles
-from headwater.lake.base import Commit
+from headwater.lake.base import AT, Commit
 
 __all__ = [
     "ACTOR",
@@ -37,7 +37,9 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
-FORMAT = 3
+_COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT})
+
+FORMAT = 4
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -47,7 +49,7 @@ CREATE TABLE files (
     name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
 CREATE TABLE commits (
     id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
-    landed TEXT, landed_micros INTEGER, position INTEGER);
+    landed TEXT, landed_micros INTEGER, position INTEGER, brought TEXT, metadata TEXT);
 CREATE INDEX commits_tx ON commits (tx) WHERE tx IS NOT NULL;
 CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
@@ -67,7 +69,7 @@ CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT,
 CREATE INDEX runs_experiment ON runs (experiment);
 CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 CREATE TABLE lineage (
-    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target)) WITHOUT ROWID;
+    source TEXT, relation TEXT, target TEXT, tx TEXT, PRIMARY KEY (source, relation, target, tx)) WITHOUT ROWID;
 CREATE INDEX lineage_target ON lineage (target);
 CREATE TABLE deployments (
     deployment_id TEXT PRIMARY KEY, model_id TEXT, version_id TEXT, environment TEXT, mode TEXT, traffic REAL,
@@ -75,8 +77,8 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_version ON deployments (version_id);
 CREATE TABLE batches (
     deployment_id TEXT, digest TEXT, rows INTEGER, source TEXT, version_id TEXT, first_at INTEGER, last_at INTEGER,
-    tx TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
-CREATE TABLE shadowed (tx TEXT PRIMARY KEY) WITHOUT ROWID;
+    tx TEXT, PRIMARY KEY (deployment_id, digest, tx)) WITHOUT ROWID;
+CREATE TABLE twice (deployment_id TEXT, digest TEXT, PRIMARY KEY (deployment_id, digest)) WITHOUT ROWID;
 INSERT INTO info VALUES ('format', {FORMAT});
 """
 
@@ -89,7 +91,7 @@ def wipe(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM info WHERE key = 'commit'")
     for name in (
         *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"),
-        *("runs", "lineage", "deployments", "batches", "shadowed"),
+        *("runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -119,19 +121,23 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     while at is not None and at in by_id:
         spine.append(by_id[at])
         at = by_id[at].parents[0] if by_id[at].parents else None
-    row = connection.execute("SELECT max(position) FROM commits").fetchone()
-    position = (row[0] if row[0] is not None else -1) + 1
+    row = connection.execute(
+        "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
+    ).fetchone()
+    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
+        # Machines' clocks differ; a branch's own time never goes backwards.
+        clock = max(clock, landing.micros)
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, landing.micros, position)
+                landed[commit] = (landing.id, clock, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(
-        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 commit.id,
@@ -143,10 +149,20 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
                 commit.message,
                 " ".join(commit.parents),
                 *landed.get(commit.id, (None, None, None)),
+                commit.metadata.get(LANDED),
+                _rest(commit),
             )
             for commit in new
         ],
     )
+
+
+def _rest(commit: Commit) -> str | None:
+    """Return what the other columns do not say of a commit's metadata, as JSON; None where they say all of it."""
+    rest: dict[str, str | None] = {key: value for key, value in commit.metadata.items() if key not in _COLUMNS}
+    if commit.metadata.get(AT) != str(commit.micros):
+        rest[AT] = commit.metadata.get(AT)
+    return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
 
 
 def fold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -222,11 +238,8 @@ def _fold_runs(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]
 
 
 def _fold_lineage(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
-        "INSERT INTO lineage VALUES (:source, :relation, :target, :tx) ON CONFLICT DO UPDATE SET"
-        " tx = excluded.tx WHERE excluded.tx < lineage.tx",
-        rows,
-    )
+    # Each transaction's, though the edge be the same: one of them may be hidden.
+    connection.executemany("INSERT OR IGNORE INTO lineage VALUES (:source, :relation, :target, :tx)", rows)
 
 
 def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -239,23 +252,16 @@ def _fold_deployments(connection: sqlite3.Connection, rows: Iterable[Mapping[str
 
 def _fold_batches(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
-        new = connection.execute(
+        connection.execute(
             "INSERT OR IGNORE INTO batches VALUES"
             " (:deployment_id, :digest, :rows, :source, :version_id, :first_at, :last_at, :tx)",
             row,
-        ).rowcount
-        if new:
-            continue
-        # Two branches took in one file: its rows are there twice, and the first transaction's stand.
+        )
+        # Two branches may have taken in one file: of its rows, which are there twice, the first that stand count.
         key = row["deployment_id"], row["digest"]
-        (there,) = connection.execute("SELECT tx FROM batches WHERE (deployment_id, digest) = (?, ?)", key).fetchone()
-        first, second = sorted((there, row["tx"]))
-        if first != second:
-            connection.execute("INSERT OR IGNORE INTO shadowed VALUES (?)", (second,))
-            connection.execute(
-                "UPDATE batches SET source = ?, tx = ? WHERE (deployment_id, digest) = (?, ?) AND tx <> ?",
-                (row["source"], first, *key, first),
-            )
+        there = "SELECT 1 FROM batches WHERE (deployment_id, digest) = (?, ?) AND tx <> ?"
+        if connection.execute(there, (*key, row["tx"])).fetchone():
+            connection.execute("INSERT OR IGNORE INTO twice VALUES (?, ?)", key)
 
 
 _FOLDERS: dict[str, Callable[[sqlite3.Connection, Iterable[Mapping[str, Any]]], None]] = {

@@ -27,12 +27,13 @@ class Labels:
         """Return a model's aliases, by name."""
         with self._context.reading() as fold:
             rows = fold.rows(
-                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason FROM events e"
-                " JOIN versions v ON v.version_id = e.value"
-                " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' ORDER BY e.key, e.event_id",
+                # Two branches may have moved it to one place: of rows with one value, that of the least ID is taken.
+                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason, min(e.event_id) FROM events e"
+                " JOIN versions v ON v.version_id = e.value WHERE e.standing AND e.subject = ? AND e.kind = 'alias'"
+                " GROUP BY e.key, e.value ORDER BY e.key, min(e.event_id)",
                 model_id_of(fold, _bare(name)),
             )
-            return [Alias(key, number, vid, from_micros(at), actor, why) for key, number, vid, at, actor, why in rows]
+            return [Alias(key, number, vid, from_micros(at), who, why) for key, number, vid, at, who, why, _ in rows]
 
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
         """Point an alias at a version; where it points there already, only a new reason is written."""
@@ -43,11 +44,11 @@ class Labels:
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
             standing = tx.fold.standing(model_id, "alias", alias)
-            if [value for _, value in standing] == [version_id] and reason is None:
+            if {value for _, value in standing} == {version_id} and reason is None:
                 return
             tx.event(model_id, "alias", version_id, key=alias, reason=reason)
             tx.fence(model_id)
-            before = [_number(tx, value) for _, value in standing if value is not None]
+            before = [_number(tx, value) for value in dict.fromkeys(v for _, v in standing) if value is not None]
             was = f", was {' and '.join(before)}" if before else ""
             tx.subject = f"{quote(ref.name)}@{alias}"
             tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}{_because(reason)}"
@@ -192,6 +193,7 @@ class Labels:
                 subjects = [version_id] if is_hidden(tx.fold, version_id) else []
                 if subjects and is_hidden(tx.fold, model_id):
                     subjects.append(model_id)
+            subjects += _registered_in(tx, subjects)
             if not subjects:
                 raise NotFoundError(f"{ref} is not deleted")
             for subject in subjects:
@@ -241,14 +243,22 @@ def _visible_versions(tx: Transaction, model_id: str) -> list[str]:
     return [version_id for (version_id,) in rows if not is_hidden(tx.fold, version_id)]
 
 
+def _registered_in(tx: Transaction, subjects: list[str]) -> list[str]:
+    """Return the hidden transactions that registered some versions: a revert hides their metrics and lineage too."""
+    rows = (tx.fold.one("SELECT tx FROM versions WHERE version_id = ?", each) for each in subjects)
+    return [row[0] for row in rows if row is not None and is_hidden(tx.fold, row[0])]
+
+
 def _hidden_together(tx: Transaction, model_id: str) -> list[str]:
-    """Return the subjects that the transaction which hid the model hid, and that are hidden still."""
+    """Return the model and those of its versions that one transaction hid, and that are hidden still."""
     hidden = tx.fold.one(
         "SELECT tx FROM events WHERE standing AND subject = ? AND kind = 'tombstone' AND value = ?", model_id, HIDDEN
     )
     if hidden is None:
         return []
     rows = tx.fold.rows(
-        "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ?", HIDDEN, hidden[0]
+        "SELECT subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ? AND (subject = ?"
+        " OR subject IN (SELECT version_id FROM versions WHERE model_id = ?))",
+        *(HIDDEN, hidden[0], model_id, model_id),
     )
     return [subject for (subject,) in rows]

@@ -21,6 +21,7 @@ from headwater.frames import Content
 from headwater.ids import new_id, now_micros, timestamp
 from headwater.lake.base import Lake
 from headwater.spool import SUFFIX, Spool, is_owned
+from headwater.tombstones import visible
 from headwater.transaction import Transaction
 
 __all__ = ["STATUSES", "Landed", "ending", "land", "make_spool", "someone_lives", "status_of", "take_in"]
@@ -134,7 +135,7 @@ def _land(
     read = [("used", each) for each in content.inputs] + [("evaluated", each) for each in content.evaluated]
     for relation, dataset_id in read:
         edge = (f"dataset:{dataset_id}", relation, f"run:{run_id}")
-        if tx.fold.one("SELECT 1 FROM lineage WHERE source = ? AND relation = ? AND target = ?", *edge) is None:
+        if tx.fold.one(f"{_EDGE} AND {visible('l.tx')}", *edge) is None:
             tx.append("lineage", source=edge[0], relation=edge[1], target=edge[2])
     if content.end is not None:
         ended = content.end
@@ -149,6 +150,9 @@ def _land(
     what += [ended["status"]] if ended is not None else []
     tx.message = f"run {run_id}: {', '.join(what) or 'changed'}"
     return landed
+
+
+_EDGE = "SELECT 1 FROM lineage l WHERE source = ? AND relation = ? AND target = ?"
 
 
 def _land_params(tx: Transaction, run_id: str, content: Content, landed: Landed) -> None:

@@ -17,6 +17,7 @@ from headwater.lineage_facts import Facts, chunks
 from headwater.lineage_nodes import Edge, Node, as_document
 from headwater.lineage_roots import Start, find_start
 from headwater.state import Fold
+from headwater.tombstones import visible
 from headwater.urns import kind_of
 
 if TYPE_CHECKING:
@@ -223,7 +224,9 @@ def _upstream(fold: Fold, keys: list[str]) -> list[Link]:
     found: list[Link] = []
     for marks, part in chunks(keys):
         found += fold.rows(
-            f"SELECT source, relation, target FROM lineage WHERE target IN ({marks}) ORDER BY target, source", *part
+            f"SELECT source, relation, target FROM lineage l WHERE target IN ({marks}) AND {visible('l.tx')}"
+            " ORDER BY target, source",
+            *part,
         )
     for marks, part in chunks(_ids(keys, "deployment")):
         found += fold.rows(
@@ -239,12 +242,14 @@ def _downstream(fold: Fold, keys: list[str]) -> list[Link]:
     found: list[Link] = []
     for marks, part in chunks(keys):
         found += fold.rows(
-            f"SELECT source, relation, target FROM lineage WHERE source IN ({marks}) ORDER BY source, target", *part
+            f"SELECT source, relation, target FROM lineage l WHERE source IN ({marks}) AND {visible('l.tx')}"
+            " ORDER BY source, target",
+            *part,
         )
     for marks, part in chunks(_ids(keys, "model")):
         found += fold.rows(
             "SELECT 'model:' || version_id, 'deployed', 'deployment:' || deployment_id FROM deployments"
-            f" WHERE version_id IN ({marks}) ORDER BY deployment_id",
+            f" d WHERE version_id IN ({marks}) AND {visible('d.deployment_id')} ORDER BY deployment_id",
             *part,
         )
     return found

@@ -14,9 +14,9 @@ from typing import Any
 
 from headwater.ids import from_micros
 from headwater.lineage_nodes import Node
-from headwater.lookup import HIDDEN
 from headwater.names import quote
 from headwater.state import Fold
+from headwater.tombstones import HIDDEN, visible
 from headwater.urns import dataset_urn, model_urn
 
 __all__ = ["Facts", "chunks", "position_at", "prediction_node", "stood_at"]
@@ -36,11 +36,11 @@ def chunks(ids: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def position_at(fold: Fold, micros: int) -> int:
-    """Return the last landing that was made by a time; -1 where there was none. Landings are never out of order."""
+    """Return the last landing that was made by a time; -1 where there was none."""
     low, high = -1, fold.one("SELECT max(position) FROM commits")[0] or 0
     while low < high:
         middle = (low + high + 1) // 2
-        row = fold.one("SELECT micros FROM commits WHERE position = ? AND id = landed", middle)
+        row = fold.one("SELECT landed_micros FROM commits WHERE position = ? LIMIT 1", middle)
         if row is not None and row[0] <= micros:
             low = middle
         else:
@@ -157,7 +157,7 @@ class Facts:
                 "version_id": version_id,
                 "model_id": model_id,
                 "commit": commit,
-                "stage": stages.get(version_id, "none"),
+                "stage": stages.get(version_id) or "none",
                 "aliases": sorted(aliases.get(version_id, [])),
                 **({"as_of": from_micros(self._moment)} if self._moment is not None else {}),
                 **{key: row[key] for key in ("path", "digest", "size", "external_url", "run_id", "base_version_id")},
@@ -178,7 +178,7 @@ class Facts:
             stages.update(self._rows(standing.format("subject", "value", "stage", "subject"), ids))
             for version_id, alias in self._rows(standing.format("value", "key", "alias", "value"), ids):
                 aliases.setdefault(version_id, []).append(alias)
-        return stages, aliases
+        return stages, {version_id: list(dict.fromkeys(names)) for version_id, names in aliases.items()}
 
     def _stage_then(self, version_id: str) -> str:
         stood = stood_at(self._fold, self._position, version_id, "stage")
@@ -186,7 +186,7 @@ class Facts:
 
     def _aliases_then(self, model_id: str, version_id: str) -> list[str]:
         stood = stood_at(self._fold, self._position, model_id, "alias", version_id)
-        return [alias for alias, value in stood if value == version_id]
+        return list(dict.fromkeys(alias for alias, value in stood if value == version_id))
 
     def _models(self, ids: list[str]) -> dict[str, Node]:
         made = {}
@@ -215,6 +215,7 @@ class Facts:
                 "commit": row.get("data_commit") or commit,
                 **{key: row[key] for key in ("path", "digest", "rows", "bytes", "format", "base_dataset_id")},
                 "schema": json.loads(row["schema"]) if row["schema"] else None,
+                "deleted": self.is_hidden(dataset_id),
                 "recorded_at": from_micros(row["recorded_at"]),
                 "actor": row["actor"],
             }
@@ -231,7 +232,8 @@ class Facts:
         sql = f"SELECT t.row, t.run_id, t.experiment, {names}, {_COMMIT} FROM runs t WHERE t.run_id IN ({{}})"
         for text, run_id, experiment, name, commit in self._rows(sql, ids):
             # There may be very many, of which only a few are looked at.
-            facts: Row = _Later(partial(_run_facts, text, run_id, experiment, commit, ended.get(run_id)))
+            deleted = self.is_hidden(run_id)
+            facts: Row = _Later(partial(_run_facts, text, run_id, experiment, commit, ended.get(run_id), deleted))
             if self._code_wanted:
                 facts = {**facts, **self._noticed(json.loads(text)["code"])}
             label = f"{name or experiment} {run_id[-12:]}"
@@ -256,8 +258,10 @@ class Facts:
     def _deployments(self, ids: list[str]) -> dict[str, Node]:
         counts: dict[str, tuple[Any, ...]] = {}
         sql = (
-            "SELECT deployment_id, sum(rows), min(first_at), max(last_at) FROM batches"
-            " WHERE deployment_id IN ({}) GROUP BY deployment_id"
+            "SELECT deployment_id, sum(rows), min(first_at), max(last_at) FROM (SELECT deployment_id, digest,"
+            " max(rows) AS rows, min(first_at) AS first_at, max(last_at) AS last_at FROM batches b"
+            f" WHERE deployment_id IN ({{}}) AND {visible('b.tx')} GROUP BY deployment_id, digest)"
+            " GROUP BY deployment_id"
         )
         for deployment_id, *rest in self._rows(sql, ids):
             counts[deployment_id] = (int(rest[0]), *(None if each is None else from_micros(each) for each in rest[1:]))
@@ -290,6 +294,7 @@ class Facts:
                 "predictions": count,
                 "first_at": first,
                 "last_at": last,
+                "deleted": self.is_hidden(deployment_id),
                 "recorded_at": from_micros(micros),
                 "actor": actor,
             }
@@ -317,7 +322,9 @@ def prediction_node(row: Row) -> Node:
     return Node(urn, "prediction", prediction_id, f"prediction {prediction_id[-12:]}", facts)
 
 
-def _run_facts(text: str, run_id: str, experiment: str, commit: str | None, status: str | None) -> dict[str, Any]:
+def _run_facts(
+    text: str, run_id: str, experiment: str, commit: str | None, status: str | None, deleted: bool
+) -> dict[str, Any]:
     row = json.loads(text)
     return {
         "run_id": run_id,
@@ -330,6 +337,7 @@ def _run_facts(text: str, run_id: str, experiment: str, commit: str | None, stat
         **(_status(status) if status else {}),
         **{key: row[key] for key in ("parent_run_id", "command", "folder", "host")},
         **_code_facts(row["code"]),
+        "deleted": deleted,
         "recorded_at": from_micros(row["recorded_at"]),
         "actor": row["actor"],
     }

@@ -19,6 +19,7 @@ from headwater.names import ModelRef, parse_dataset, parse_model, quote
 from headwater.prediction_lookup import look_up
 from headwater.state import Fold
 from headwater.stored import row_of
+from headwater.tombstones import gone
 from headwater.urns import Urn, is_id, parse_urn
 
 __all__ = ["Start", "find_start"]
@@ -101,7 +102,7 @@ def _dataset(fold: Fold, urn: Urn) -> str:
     ref = parse_dataset(urn.name)
     if is_id(ref.name) and fold.one("SELECT 1 FROM datasets WHERE dataset_id = ?", ref.name):
         return f"dataset:{ref.name}"
-    return f"dataset:{row_of(fold, urn.name)[0]}"
+    return f"dataset:{row_of(fold, urn.name, hidden=True)[0]}"
 
 
 def _by_id(fold: Fold, kind: str, part: str) -> str:
@@ -143,6 +144,8 @@ def _prediction(context: Context, fold: Fold, prediction_id: str) -> Start:
             f"not the ID of a prediction: {prediction_id}", hint="the whole ID is needed, which logging it gave back"
         )
     found = look_up(context.lake, fold, "predictions", prediction_id)
+    if found.hidden is not None:
+        raise gone(f"prediction {prediction_id}", found.hidden)
     if not found.rows:
         raise NotFoundError(
             f"there is no prediction {prediction_id}", hint="one that was logged is found once it has landed"

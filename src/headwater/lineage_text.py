@@ -44,6 +44,7 @@ def _dataset(facts: Mapping[str, Any]) -> list[str]:
     matching = facts.get("matching_rows")
     return [
         f"{matching:,} matching rows" if matching is not None else facts.get("not_asked", ""),
+        "deleted" if facts["deleted"] else "",
         f"{facts['rows']:,} rows" if facts["rows"] is not None else f"{facts['bytes']:,} bytes",
         _commit(facts),
         f"at {facts['path']}",
@@ -53,6 +54,7 @@ def _dataset(facts: Mapping[str, Any]) -> list[str]:
 
 def _run(facts: Mapping[str, Any]) -> list[str]:
     return [
+        "deleted" if facts["deleted"] else "",
         str(facts["status"]),
         f"experiment {facts['experiment']}",
         f"began {_moment(facts['started_at'])}",
@@ -75,6 +77,7 @@ def _deployment(facts: Mapping[str, Any]) -> list[str]:
     percent = f" {facts['percent']:g} %" if facts["percent"] is not None else ""
     count = facts["predictions"]
     return [
+        "deleted" if facts["deleted"] else "",
         facts["environment"],
         f"{facts['mode']}{percent}" if facts["live"] else f"{facts['mode']}, ended",
         f"{count:,} prediction{'' if count == 1 else 's'}",

@@ -11,6 +11,7 @@ from headwater.ids import from_micros
 from headwater.model import ArtifactFile, Model, ModelVersion
 from headwater.names import ModelRef, quote
 from headwater.state import Fold
+from headwater.tombstones import HIDDEN, gone, is_hidden, tombstone_of, visible
 
 __all__ = [
     "HIDDEN",
@@ -29,16 +30,8 @@ __all__ = [
     "version_row",
 ]
 
-HIDDEN = "hidden"
-"""Value of a `tombstone` event that hides its subject."""
-
 VERSION_COLUMNS = "v.version_id, v.model_id, v.version, v.tx, v.row, (SELECT id FROM commits c WHERE c.tx = v.tx)"
 """What `build_version` takes, over `versions v`."""
-
-
-def is_hidden(fold: Fold, subject: str) -> bool:
-    """Return whether a tombstone hides something; where two stand, hidden stands."""
-    return any(value == HIDDEN for _, value in fold.standing(subject, "tombstone"))
 
 
 def models_named(fold: Fold, name: str) -> list[str]:
@@ -66,8 +59,10 @@ def _nearest(fold: Fold, name: str) -> str:
     if renamed is not None and (now := name_of(fold, renamed[0])) != name:
         return f"it is called {now} now"
     rows = fold.rows("SELECT subject, value FROM events WHERE standing AND kind = 'name' LIMIT 2000")
-    if any(value == name and is_hidden(fold, subject) for subject, value in rows):
-        return f"it was deleted; `headwater delete {quote(name)} --undo` brings it back"
+    hiding = next((found for s, value in rows if value == name and (found := tombstone_of(fold, s)) is not None), None)
+    if hiding is not None:
+        told = gone(quote(name), hiding)
+        return f"it {told.message.removeprefix(quote(name)).strip()}; {told.hint}"
     names = [value for subject, value in rows if not is_hidden(fold, subject)]
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else "`headwater models` lists them"
@@ -104,8 +99,8 @@ def version_row(fold: Fold, ref: ModelRef, *, deleted: bool = False) -> Any:
             f"{ref} is a model, and a version is needed",
             hint=f"write {quote(ref.name)}/{_newest(fold, model_id)}, say",
         )
-    if row is not None and not deleted and is_hidden(fold, row[0]):
-        raise NotFoundError(f"{ref} was deleted", hint=f"`headwater delete {ref} --undo` brings it back")
+    if row is not None and not deleted and (hiding := tombstone_of(fold, row[0])) is not None:
+        raise gone(f"{quote(ref.name)}/{row[2]}", hiding)
     if row is None:
         raise NotFoundError(f"there is no version {ref}", hint=f"`headwater versions {quote(ref.name)}` lists them")
     return row
@@ -217,7 +212,9 @@ def labelled(version: ModelVersion, labels: list[Any]) -> ModelVersion:
         elif kind == "alias":
             aliases.append(key)
         elif kind == "tombstone":
-            changes["deleted"] = value == HIDDEN
+            changes["deleted"] = changes.get("deleted", False) or value == HIDDEN
+        elif kind == "stage":
+            changes["stage"] = value or "none"
         else:
             changes[kind] = value
     return replace(version, tags=tags, aliases=tuple(sorted(set(aliases))), **changes)
@@ -230,10 +227,8 @@ def build_model(fold: Fold, model_id: str) -> Model:
         model_id,
     )
     count, newest = fold.one(
-        "SELECT count(*), max(version) FROM versions v WHERE model_id = ? AND NOT EXISTS (SELECT 1 FROM events e"
-        " WHERE e.standing AND e.subject = v.version_id AND e.kind = 'tombstone' AND e.key = '' AND e.value = ?)",
+        f"SELECT count(*), max(version) FROM versions v WHERE model_id = ? AND {visible('v.version_id')}",
         model_id,
-        HIDDEN,
     )
     labels = fold.rows(
         "SELECT kind, key, value FROM events WHERE standing AND subject = ? AND kind IN ('tag', 'description')"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from headwater.ancestry import SETTLED
 from headwater.conflicts import Conflict, MergeConflictError, Side, find_conflicts, side_for
 from headwater.context import Context
 from headwater.difference import Difference, check_keys, difference
@@ -18,13 +19,10 @@ from headwater.lake import refs
 from headwater.state import Fold
 from headwater.transaction import Transaction
 
-__all__ = ["SETTLED", "SOURCE", "Merge", "Merges"]
+__all__ = ["SOURCE", "Merge", "Merges"]
 
 SOURCE = "headwater.source"
 """Commit metadata of a merge: what was merged, as the user called it."""
-
-SETTLED = "headwater.settled"
-"""Commit metadata of a merge that settled conflicts: how many."""
 
 _WORDS = {
     "models": ("model", "models"),

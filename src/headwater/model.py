@@ -70,6 +70,9 @@ class Model:
     description: str | None
     tags: Mapping[str, str]
 
+    def _repr_html_(self) -> str:
+        return _card("model", self.name, self)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
@@ -105,6 +108,9 @@ class ModelVersion:
     missing: tuple[str, ...] = ()
     """What it can't be reproduced without, a sentence each."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        return _card("model version", self.reference, self)
 
     @property
     def reference(self) -> str:
@@ -225,6 +231,9 @@ class DatasetVersion:
         path._version = self
         object.__setattr__(self, "path", path)
 
+    def _repr_html_(self) -> str:
+        return _card("dataset version", self.reference, self)
+
     @property
     def reference(self) -> str:
         """How it is named on any branch, such as `flights@1.1.0`."""
@@ -332,6 +341,9 @@ class RunInfo:
     """What it can't be reproduced without."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        return _card("run", self.reference, self)
+
     @property
     def reference(self) -> str:
         """How it is named, `run:ID`."""
@@ -359,6 +371,24 @@ class RunInfo:
         if self._owner is None:
             raise RuntimeError("this RunInfo was not made by a registry")
         return self._owner
+
+
+_SHOWN = {
+    "model": "description versions latest_version aliases tags recorded_at actor commit",
+    "model version": "description stage aliases metrics params tags recorded_at actor commit run_id digest size "
+    "flavors external_url deleted missing",
+    "dataset version": "description format rows bytes schema key added removed changed derived_from recorded_at actor "
+    "commit digest",
+    "run": "name experiment status description params metrics tags inputs started_at ended_at exit_status "
+    "actor commit command host missing",
+}
+"""What a notebook shows of a thing, in this order."""
+
+
+def _card(kind: str, title: str, thing: object) -> str:
+    from headwater.hypertext import card
+
+    return card(kind, title, thing, _SHOWN[kind])
 
 
 def as_json(value: Any) -> Any:

@@ -127,33 +127,31 @@ class Moving:
             missing_there, missing_here = clashes.check((here, self._context.folds), (there, folds))
         finally:
             folds.close()
-        known = Known.of(target)
-        found = plan(source, known, [*branches.values(), *tags.values()])
-        new = [head for head in found.heads if head not in found.ids]
-        wanted = _decide(target, found, branches, tags, fresh=fresh)
-        if wanted.diverged and settle is None:
-            raise _diverged(there, wanted.diverged)
-        reservations = missing_there if target is there else missing_here
-        _reserve(target, reservations)
-        if target is there:
-            # What is cut there is cut here too, or the next number here would mean another thing.
-            with suppress(HeadwaterError):
-                here.reserve(missing_here)
-        sent, made, tagged = Sent(), {}, {}
-        if found.missing or wanted.heads or wanted.tags or wanted.diverged:
-            with target.importing() as importer:
-                send(source, importer, found, tell, sent)
-                # What rows name is read off the lake at hand, whichever way it goes.
-                rows = [found.ids[head] if target is here else head for head in new]
-                named = plan_named(source, known, found, self._named(source, rows))
-                send(source, importer, named, tell, sent)
-                _pin(target, [named.ids[head] for head in named.heads])
-                merges = self._rehearse(there, found, wanted, settle or {})
-                made = _move_branches(target, found, wanted, fresh=fresh)
-                for merge in merges:
-                    made[merge().target] = ""
-                made |= {name: target.head(name) for name, head in made.items() if not head}
-                tagged = _make_tags(target, found, wanted)
+        # From here on nothing that is known to be there may be collected.
+        with target.importing() as importer:
+            known = Known.of(target)
+            found = plan(source, known, [*branches.values(), *tags.values()])
+            new = [head for head in found.heads if head not in found.ids]
+            wanted = _decide(target, found, branches, tags, fresh=fresh)
+            if wanted.diverged and settle is None:
+                raise _diverged(there, wanted.diverged)
+            reservations = missing_there if target is there else missing_here
+            _reserve(target, reservations)
+            if target is there:
+                # What is cut there is cut here too, or the next number here would mean another thing.
+                with suppress(HeadwaterError):
+                    here.reserve(missing_here)
+            sent = Sent()
+            send(source, importer, found, tell, sent)
+            # What rows name is read off the lake at hand, whichever way it goes.
+            rows = [found.ids[head] if target is here else head for head in new]
+            named = plan_named(source, known, found, self._named(source, rows))
+            send(source, importer, named, tell, sent)
+            _pin(target, [named.ids[head] for head in named.heads])
+            merges = self._rehearse(there, found, wanted, settle or {})
+            made = _move_branches(target, found, wanted, fresh=fresh)
+            made |= {name: target.head(name) for name in [merge().target for merge in merges]}
+            tagged = _make_tags(target, found, wanted)
         return Moved(there.url, made, tagged, sent.commits, sent.objects, sent.bytes, len(reservations))
 
     def _named(self, source: Lake, heads: Collection[str]) -> set[str]:

@@ -20,6 +20,7 @@ __all__ = [
     "check_key",
     "check_limit",
     "check_name",
+    "check_tag",
     "check_text",
     "parse_dataset",
     "parse_model",
@@ -39,6 +40,8 @@ _SEMVER = re.compile(r"(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})\.(0|[1-9]\d{0,17})",
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _NUMBERLIKE = re.compile(r"v?\d+(\.\d+)*([-+].*)?")
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+_RESERVED = frozenset({"HEAD", "FETCH_HEAD", "ORIG_HEAD", "MERGE_HEAD"})
 
 _LONGEST_NAME = 128
 _LONGEST_KEY = 250
@@ -108,7 +111,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_alias(alias: str) -> str:
-    """Return an alias (or tag of the lake).
+    """Return an alias.
 
     Raises:
         InvalidInputError: It is not a name, or could be taken for a version.
@@ -131,12 +134,49 @@ def check_branch(branch: str) -> str:
         InvalidInputError: It is malformed, could be taken for a commit ID, or is Headwater's own.
     """
     if not _BRANCH.fullmatch(branch) or len(branch) > _LONGEST_KEY:
-        raise InvalidInputError(f"not a name for a branch: {shown(branch)}", hint="use letters, digits, '_' and '-'")
-    if _HEX.fullmatch(branch):
-        raise InvalidInputError(f"not a name for a branch: {branch!r} could be taken for a commit ID")
-    if branch.startswith("_hw_"):
-        raise InvalidInputError(f"not a name for a branch: '_hw_' is Headwater's own: {branch!r}")
-    return branch
+        raise InvalidInputError(f"not a name for a branch: {shown(branch)}", hint=_branch_hint(branch))
+    return _check_ref(branch, "branch")
+
+
+def _branch_hint(branch: str) -> str:
+    if len(branch) > _LONGEST_KEY:
+        return f"it has {len(branch)} characters, and {_LONGEST_KEY} are allowed"
+    likely = re.sub(r"[^A-Za-z0-9_-]+", "-", unicodedata.normalize("NFKC", branch)).strip("-")
+    close = f"; {likely!r}, say" if _BRANCH.fullmatch(likely) else ""
+    return f"use letters a-z and A-Z, digits, '_' and '-', and no '-' to begin with{close}"
+
+
+def check_tag(tag: str) -> str:
+    """Return the name of a new tag of the lake.
+
+    Raises:
+        InvalidInputError: It is malformed, could be taken for a commit ID or a version, or is Headwater's own.
+    """
+    what = f"not a name for a tag: {shown(tag)}"
+    if not _NAME.fullmatch(tag):
+        if len(tag) > _LONGEST_NAME:
+            hint = f"it has {len(tag)} characters, and {_LONGEST_NAME} are allowed"
+        elif _NAME.fullmatch(tag.lower()):
+            hint = f"use small letters: {tag.lower()!r}"
+        else:
+            hint = "use a-z, 0-9, '.', '_' and '-', beginning with a letter or digit, such as release-2026-11"
+        raise InvalidInputError(what, hint=hint)
+    if ".." in tag or tag.endswith((".", ".lock")):
+        raise InvalidInputError(what, hint="'..' and '.' or '.lock' at its end mean something to git and file systems")
+    if tag == "latest" or _NUMBERLIKE.fullmatch(tag):
+        raise InvalidInputError(f"{what} could be taken for a version", hint="put a word before it: 'release-1.0', say")
+    return _check_ref(tag, "tag")
+
+
+def _check_ref(name: str, kind: str) -> str:
+    what = f"not a name for a {kind}: {shown(name)}"
+    if _HEX.fullmatch(name):
+        raise InvalidInputError(f"{what} could be taken for a commit ID", hint="use another letter than a to f, or '-'")
+    if name.startswith("_hw_"):
+        raise InvalidInputError(f"{what} is Headwater's own", hint="begin it with something else than '_hw_'")
+    if name.upper() in _RESERVED:
+        raise InvalidInputError(f"{what} means something else to git", hint="choose another name")
+    return name
 
 
 def check_key(key: str, what: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headwater import active, config, marker
 from headwater.context import Context
-from headwater.errors import AlreadyExistsError, LakeError
+from headwater.errors import AlreadyExistsError, LakeError, NotFoundError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
 from headwater.marker import FORMAT, MARKER
@@ -50,7 +50,13 @@ def open(
         if ref is not None:
             return Registry(context).at(ref)
         if settings.branch is not None:
-            refs.head(lake, name)
+            try:
+                refs.head(lake, name)
+            except NotFoundError as error:
+                if branch or os.environ.get("HEADWATER_BRANCH"):
+                    raise
+                back = f"`headwater switch {lake.default_branch}` goes back to the default branch"
+                raise NotFoundError(f"{error.message}, the current one here", hint=back) from None
         return Registry(context)
     except BaseException:
         lake.close()

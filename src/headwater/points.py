@@ -15,12 +15,13 @@ from headwater.lake.base import Lake
 from headwater.model import Metric
 from headwater.state import Fold
 from headwater.tables import folder
+from headwater.tombstones import hidden_transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["curve", "newest", "newest_of_runs"]
+__all__ = ["curve", "newest", "newest_in", "newest_of_runs"]
 
 _TEXTS = ("tx", "run_id", "version_id", "key", "slice", "dataset_id", "source")
 _ORDER = 1 << 31
@@ -91,18 +92,31 @@ def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str
 def _newest(lake: Lake, fold: Fold, wanted: Wanted, together: Collection[str]) -> pa.Table | None:
     """Return the newest row of each run, key, slice and dataset; columns in `together` do not tell rows apart."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     parts = list(_read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal"), newest=True))
     if not parts:
         return None
-    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    apart = [name for name in ("run_id", "key", "slice", "dataset_id") if name not in together]
+    return _newest_by(pa.concat_tables(parts).unify_dictionaries().combine_chunks(), apart)
+
+
+def newest_in(table: pa.Table, apart: Collection[str]) -> pa.Table:
+    """Return the newest row of each combination of some text columns, of rows of the table that are at hand."""
+    for name in _TEXTS:
+        encoded = table.column(name).combine_chunks().dictionary_encode()
+        table = table.set_column(table.column_names.index(name), name, encoded)
+    return _newest_by(table.combine_chunks(), apart) if len(table) else table
+
+
+def _newest_by(table: pa.Table, apart: Collection[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     group = pa.repeat(pa.scalar(0, pa.int64()), len(table))
-    for name in ("run_id", "key", "slice", "dataset_id"):
-        if name not in together:
-            column = table.column(name).chunk(0)
-            codes = pc.add(pc.fill_null(column.indices.cast(pa.int64()), -1), 1)
-            group = pc.add(pc.multiply(group, len(column.dictionary) + 1), codes)
+    for name in apart:
+        column = table.column(name).chunk(0)
+        codes = pc.add(pc.fill_null(column.indices.cast(pa.int64()), -1), 1)
+        group = pc.add(pc.multiply(group, len(column.dictionary) + 1), codes)
     txs = table.column("tx").chunk(0)
     ranks = {tx: at for at, tx in enumerate(sorted(txs.dictionary.to_pylist()))}
     rank = pa.array([ranks[tx] for tx in txs.dictionary.to_pylist()], pa.int64()).take(txs.indices)
@@ -149,12 +163,13 @@ def _read(
     import pyarrow as pa
 
     base = folder("metrics")
+    hidden = frozenset(hidden_transactions(fold))
     files = [file for file in fold.table("metrics").files.values() if _may_hold(file, wanted)]
     # files are named by time, after a digit for their tier
     paths = sorted((base + file.path for file in files), key=lambda path: path.rpartition("/")[2].partition("-")[2])
     for path, local in lake.localize(fold.commit, paths).items():
         try:
-            yield from _read_file(str(local), wanted, columns, newest)
+            yield from _read_file(str(local), wanted, columns, newest, hidden)
         except (pa.ArrowException, OSError) as error:
             raise IntegrityError(f"{path!r} is not what was written", hint="restore the lake from a copy") from error
 
@@ -163,7 +178,9 @@ def _may_hold(file: DataFile, wanted: Wanted) -> bool:
     return all(each is None or file.may_hold(name, *each) for name, each in wanted.items())
 
 
-def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool) -> Iterator[pa.Table]:
+def _read_file(
+    path: str, wanted: Wanted, columns: Collection[str], newest: bool, hidden: frozenset[str]
+) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=True, read_dictionary=list(_TEXTS)) as file:
@@ -174,6 +191,8 @@ def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool
             doubtful = _doubtful({name: group.column(position[name]) for name in wanted}, wanted)
             if doubtful is None:
                 continue
+            if hidden and _may_be_in(group.column(position["tx"]), hidden):
+                doubtful = [*doubtful, "tx"]
             if newest and not doubtful and all(_is_constant(group.column(position[name])) for name in _TEXTS):
                 yield file.read_row_group(number, columns=list(columns)).slice(_newest_of(file, number), 1)
             else:
@@ -181,7 +200,7 @@ def _read_file(path: str, wanted: Wanted, columns: Collection[str], newest: bool
         for names, numbers in together.items():
             table = file.read_row_groups(numbers, columns=list(dict.fromkeys([*columns, *names])))
             if names:
-                table = table.filter(_mask(table, {name: wanted[name] for name in names}))
+                table = table.filter(_mask(table, {name: wanted[name] for name in names if name != "tx"}, hidden))
             if len(table):
                 yield table.select(list(columns))
 
@@ -233,11 +252,21 @@ def _doubtful(chunks: Mapping[str, Any], wanted: Wanted) -> list[str] | None:
     return names
 
 
-def _mask(table: pa.Table, wanted: Wanted) -> Any:
+def _may_be_in(chunk: Any, texts: frozenset[str]) -> bool:
+    """Return whether the statistics of a row group's column leave open that it has one of some texts."""
+    known = chunk.statistics
+    return known is None or not known.has_min_max or any(known.min <= each <= known.max for each in texts)
+
+
+def _mask(table: pa.Table, wanted: Wanted, hidden: frozenset[str]) -> Any:
+    """Return which rows are wanted; `hidden` are transactions of which none is, where the table says which it is of."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     mask: Any = None
+    if hidden and "tx" in table.column_names:
+        texts = table.column("tx").cast(pa.string())
+        mask = pc.invert(pc.is_in(texts, value_set=pa.array(sorted(hidden), pa.string())))
     for name, limits in wanted.items():
         column = table.column(name)
         if limits is None:

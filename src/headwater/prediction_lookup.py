@@ -16,6 +16,7 @@ from headwater.errors import IntegrityError
 from headwater.lake.base import Lake
 from headwater.schema import TABLES
 from headwater.state import Fold
+from headwater.tombstones import Tombstone, hidden_transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,11 +28,13 @@ _ID = "prediction_id"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows with an ID, times in microseconds, and how many of the table's files were read to find them."""
+    """The rows with an ID that are not hidden, times in microseconds, and how many of the table's files were read."""
 
     rows: tuple[dict[str, Any], ...]
     files_read: int
     files_total: int
+    hidden: Tombstone | None = None
+    """What hides the rows with that ID, where there are such and all of them are hidden."""
 
 
 def find_prediction(lake: Lake, fold: Fold, prediction_id: str) -> dict[str, Any] | None:
@@ -55,7 +58,7 @@ def find_outcome(lake: Lake, fold: Fold, prediction_id: str) -> dict[str, Any] |
 
 
 def look_up(lake: Lake, fold: Fold, table: str, prediction_id: str) -> Found:
-    """Return the rows of `predictions` or `outcomes` that have an ID.
+    """Return the rows of `predictions` or `outcomes` that have an ID, but for those of reverted transactions.
 
     Raises:
         IntegrityError: A file that may hold it is missing or can't be read.
@@ -63,13 +66,19 @@ def look_up(lake: Lake, fold: Fold, table: str, prediction_id: str) -> Found:
     base = tables.folder(table)
     files = fold.table(table).files
     wanted = [base + path for path, file in files.items() if file.may_hold(_ID, prediction_id, prediction_id)]
+    hidden = hidden_transactions(fold) if wanted else {}
     found: list[dict[str, Any]] = []
+    gone: list[Tombstone] = []
     for path, local in lake.localize(fold.commit, wanted).items():
-        found += _rows_in(path, str(local), table, prediction_id)
+        for row in _rows_in(path, str(local), table, prediction_id):
+            if row["tx"] in hidden:
+                gone.append(hidden[row["tx"]])
+            else:
+                found.append(row)
         if found and TABLES[table].key == (_ID,):
             # A row with a given key says the same in every file.
             return Found((found[0],), len(wanted), len(files))
-    return Found(tuple(found), len(wanted), len(files))
+    return Found(tuple(found), len(wanted), len(files), gone[0] if gone and not found else None)
 
 
 def _rows_in(path: str, local: str, table: str, prediction_id: str) -> list[dict[str, Any]]:

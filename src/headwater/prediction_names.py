@@ -11,6 +11,7 @@ from headwater.lake.base import Lake
 from headwater.sqltext import literal
 from headwater.state import Fold
 from headwater.tables import folder
+from headwater.tombstones import hidden_transactions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,8 @@ def external_ids(lake: Lake, fold: Fold, deployment_id: str, names: Sequence[str
     with contextlib.closing(connect(memory_limit=_MEMORY)) as connection:
         listed = ", ".join(literal(path) for path in paths)
         stored = f"read_parquet([{listed}])"
+        if hidden := hidden_transactions(fold):
+            stored = f"(FROM {stored} WHERE tx NOT IN ({', '.join(map(literal, hidden))}))"
         if len(names) == 1:
             found = connection.sql(
                 f"SELECT max(prediction_id) FROM {stored} WHERE deployment_id = ? AND external_id = ?",

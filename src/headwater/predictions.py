@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from headwater.context import Context
-from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
+from headwater.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros, is_id
 from headwater.names import parse_dataset, quote, shown
 from headwater.prediction_columns import OUTCOME, PREDICTION, Layout
@@ -22,6 +22,8 @@ from headwater.prediction_rows import OutcomeRows, PredictionRows, Rows
 from headwater.serving import deployment_of
 from headwater.serving_model import Deployment, LoggedBatch, Prediction
 from headwater.state import Fold
+from headwater.stored import row_of
+from headwater.tombstones import gone, tombstone_of, visible
 from headwater.transaction import Transaction, Upload
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Predictions:
                     raise InvalidInputError(
                         f"{ref} is a dataset, and a version is needed", hint=f"write {quote(ref.name)}@1.0.0, say"
                     )
-                found = fold.one("SELECT dataset_id FROM datasets WHERE name = ? AND semver = ?", ref.name, ref.semver)
+                found = row_of(fold, reference)
         if found is None:
             raise NotFoundError(f"there is no dataset version {shown(reference)}", hint="`headwater data list`")
         return str(found[0])
@@ -128,14 +130,17 @@ class Predictions:
     # -- finding one --------------------------------------------------------------------------------------------
     def get(self, prediction_id: str) -> Prediction:
         """Return one prediction with its outcome. See `Registry.prediction`."""
-        from headwater.prediction_lookup import find_outcome, find_prediction
+        from headwater.prediction_lookup import find_outcome, look_up
 
         bare = prediction_id.removeprefix("prediction:").lower()
         if not is_id(bare):
             raise InvalidInputError(f"not a prediction's ID: {shown(prediction_id)}", hint="it is a UUIDv7")
         lake = self._context.lake
         with self._context.reading() as fold:
-            row = find_prediction(lake, fold, bare)
+            found = look_up(lake, fold, "predictions", bare)
+            row = next(iter(found.rows), None)
+            if row is None and found.hidden is not None:
+                raise gone(f"prediction {bare}", found.hidden)
             if row is None:
                 raise NotFoundError(
                     f"there is no prediction {bare}", hint="what a logger was given lands after a while, or on `flush`"
@@ -160,6 +165,7 @@ class Predictions:
         deployment_id = made_by.deployment_id if made_by is not None else ""
         with self._context.reading() as fold:
             if (before := batch_of(fold, deployment_id, file.digest)) is not None:
+                _check_stands(fold, file, before)
                 return before
         pieces = rows()
 
@@ -169,6 +175,7 @@ class Predictions:
         def work(tx: Transaction) -> LoggedBatch | None:
             before = batch_of(tx.fold, deployment_id, _digest(file, pieces))
             if before is not None:
+                _check_stands(tx.fold, file, before)
                 return before
             if made_by is not None:
                 deployment_of(tx.fold, deployment_id)
@@ -204,6 +211,19 @@ class Predictions:
             first_at=from_micros(first),
             last_at=from_micros(last),
         )
+
+
+def _check_stands(fold: Fold, file: RowFile, batch: LoggedBatch) -> None:
+    """Refuse to take for logged what was logged and reverted: its predictions have the IDs that they had.
+
+    Raises:
+        ConflictError: The batch is hidden.
+    """
+    (tx,) = fold.one("SELECT tx FROM commits WHERE id = ?", batch.commit) or (batch.commit,)
+    hiding = tombstone_of(fold, tx)
+    if hiding is not None:
+        told = gone(f"{shown(file.name)} was logged before, and that", hiding)
+        raise ConflictError(told.message, hint=told.hint.replace("brings it back", "brings its rows back"))
 
 
 def _digest(file: RowFile, pieces: Rows) -> str:
@@ -243,7 +263,7 @@ def batch_of(fold: Fold, deployment_id: str, digest: str) -> LoggedBatch | None:
     """Return a batch that has been taken in, or None."""
     row = fold.one(
         "SELECT rows, source, version_id, first_at, last_at, coalesce((SELECT id FROM commits c WHERE c.tx = b.tx), tx)"
-        " FROM batches b WHERE deployment_id = ? AND digest = ?",
+        f" FROM batches b WHERE deployment_id = ? AND digest = ? ORDER BY NOT {visible('b.tx')}, tx",
         deployment_id,
         digest,
     )
@@ -268,7 +288,7 @@ def _id_of(given: str | Deployment) -> str:
 
 
 def _build(fold: Fold, row: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> Prediction:
-    made_by = deployment_of(fold, row["deployment_id"])
+    made_by = deployment_of(fold, row["deployment_id"], hidden=True)
     commit = fold.one("SELECT id FROM commits WHERE tx = ?", row["tx"])
     return Prediction(
         prediction_id=row["prediction_id"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -66,13 +65,10 @@ class QueryResult:
         return f"<QueryResult: {len(self)} rows of {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-            for row in zip(*(column.to_pylist() for column in self.table.slice(0, 100).columns), strict=True)
-        )
-        more = f"<p>{len(self):,} rows, the first 100 shown</p>" if len(self) > 100 else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        from headwater.hypertext import MOST_ROWS, frame, table
+
+        shown = QueryResult(self.table.slice(0, MOST_ROWS))
+        return frame(table(self.columns, shown.fetchall(), total=len(self)))
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

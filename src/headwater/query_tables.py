@@ -8,21 +8,23 @@ cannot exclude, and afterwards the stand-in is back.
 from __future__ import annotations
 
 import importlib.resources
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater.deltalog import DataFile
 from headwater.errors import LakeError
-from headwater.fold import FOLDED
-from headwater.lake.base import Lake
+from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
+from headwater.lake.base import AT, Lake
 from headwater.query_plan import NOT_HERE, stand_in
 from headwater.schema import TABLES, arrow_schema
 from headwater.sqltext import identifier, literal
 from headwater.state import Fold
 from headwater.tables import folder
+from headwater.tombstones import hidden_transactions, shadowed
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,6 +59,7 @@ COMMITS = {
     "landed": "VARCHAR",
     "landed_at": "TIMESTAMPTZ",
     "position": "BIGINT",
+    "metadata": "MAP(VARCHAR, VARCHAR)",
 }
 """The columns of `lake.commits`, which is no table of the lake but its log."""
 
@@ -77,6 +80,9 @@ _HELD_ROWS = 200_000
 
 _HELD_VIEWS = ("standing_events", "hidden", "model_names", "aliases", "model_versions")
 """Views over small tables that others read several times: computed once for a session, where they are needed."""
+
+_HIDDEN = "hidden_transactions"
+"""A view that many others read, and whose rows the folded state has."""
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]*")
 _NAME = re.compile(r"\b(?:lake\.)?[a-z_][a-z0-9_]*")
@@ -99,7 +105,8 @@ def _reads() -> Mapping[str, frozenset[str]]:
         name = _object(file)
         body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
         named = frozenset(_NAME.findall(body.lower())) - {name}
-        found[name] = frozenset({name}).union(*(found[each] for each in named if each in found))
+        # What is hidden, the folded state tells: no table has to be brought for that.
+        found[name] = frozenset({name}).union(*(found[each] for each in named if each in found and name != _HIDDEN))
     return found
 
 
@@ -136,7 +143,8 @@ class Snapshot:
         self._number = number
         self._files = {name: _newest_first(fold.table(name).files.values()) for name in TABLES}
         self._commits: pa.Table | None = commits(fold)
-        self._shadowed = fold.shadowed()
+        self._hidden = hidden_transactions(fold)
+        self._shadowed = shadowed(fold)
         self._brought: set[str] = set()
         self._held: set[str] = set()
         self._made: set[str] = set()
@@ -210,7 +218,7 @@ class Snapshot:
                     self._connection.execute(f"USE {identifier(self.catalog)}")
                 made = True
                 try:
-                    self._connection.execute(text)
+                    self._connection.execute(text if name != _HIDDEN else self._hidden_transactions())
                 except duckdb.Error as error:
                     line = str(error).strip().partition("\n")[0]
                     raise LakeError(f"sql/{file} can't be loaded: {line}") from error
@@ -221,6 +229,23 @@ class Snapshot:
         if made:
             self._connection.execute("USE memory")
         return made
+
+    def _hidden_transactions(self) -> str:
+        """Return what makes the view of this name, whose rows are known: where it has none, DuckDB plans no join."""
+        rows = [
+            f"({literal(tx)}, {'NULL' if each.reason is None else literal(each.reason)},"
+            f" make_timestamptz({each.recorded_at}), {literal(each.actor)})"
+            for tx, each in self._hidden.items()
+        ]
+        if not rows:
+            return (
+                f"CREATE VIEW {_HIDDEN} AS SELECT CAST(NULL AS VARCHAR) AS tx, CAST(NULL AS VARCHAR) AS reason,"
+                " CAST(NULL AS TIMESTAMPTZ) AS recorded_at, CAST(NULL AS VARCHAR) AS actor WHERE false"
+            )
+        values = f"(VALUES {', '.join(rows)}) AS t(tx, reason, recorded_at, actor)"
+        return (
+            f"CREATE TABLE {_HIDDEN} AS SELECT tx, CAST(reason AS VARCHAR) AS reason, recorded_at, actor FROM {values}"
+        )
 
     def _bring_commits(self) -> None:
         # Registered names are the connection's, not the catalog's.
@@ -312,7 +337,7 @@ class Snapshot:
             rows = f"read_parquet([{', '.join(literal(path) for path in local)}], union_by_name = {differ})"
             if differ:
                 there = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        return select(name, rows, there, self._shadowed)
+        return select(name, rows, there, self._shadowed, self._hidden)
 
     def _local(self, name: str, files: list[DataFile]) -> list[Path]:
         return list(self._lake.localize(self.commit, [folder(name) + file.path for file in files]).values())
@@ -324,14 +349,17 @@ class Snapshot:
         return self._columns[file.path]
 
 
-def select(name: str, source: str, there: Collection[str], shadowed: Iterable[str] = ()) -> str:
+def select(
+    name: str, source: str, there: Collection[str], twice: Collection[str] = (), hidden: Collection[str] = ()
+) -> str:
     """Return a query for a table's rows with today's columns: those that a source lacks are null.
 
     Args:
         name: A name of `schema.TABLES`.
         source: What stands after FROM.
         there: The columns that it has.
-        shadowed: Transactions whose predictions and outcomes are those of earlier ones.
+        twice: Transactions whose predictions and outcomes are those of earlier ones.
+        hidden: Transactions that are hidden: of two rows of one key, another's stands.
     """
     table = TABLES[name]
     columns = ", ".join(
@@ -342,9 +370,10 @@ def select(name: str, source: str, there: Collection[str], shadowed: Iterable[st
     only = ""
     if name in _NATURAL_KEYS:
         key = ", ".join(identifier(column) for column in table.key)
-        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY tx) = 1"
-    elif name in _IN_BATCHES and (twice := ", ".join(map(literal, shadowed))):
-        only = f" WHERE tx NOT IN ({twice})"
+        last = f"tx IN ({', '.join(literal(tx) for tx in hidden)}), " if hidden else ""
+        only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {last}tx) = 1"
+    elif name in _IN_BATCHES and twice:
+        only = f" WHERE tx NOT IN ({', '.join(map(literal, twice))})"
     return f"SELECT {columns} FROM {source}{only}"
 
 
@@ -358,23 +387,63 @@ def commits(fold: Fold) -> pa.Table:
     import pyarrow as pa
 
     rows = fold.rows(
-        "SELECT id, tx, parents, micros, actor, kind, subject, message, landed, landed_micros, position FROM commits"
-        " ORDER BY position, micros"
+        "SELECT id, tx, parents, micros, actor, kind, subject, message, landed, landed_micros, position, brought,"
+        " metadata FROM commits ORDER BY position, micros"
     )
-    columns = list(zip(*rows, strict=True)) or [()] * 11
+    columns = list(zip(*rows, strict=True)) or [()] * 13
     moment = pa.timestamp("us", tz="UTC")
+    micros = pa.array(columns[3], pa.int64())
+    texts = {index: pa.array(columns[index], pa.string()) for index in (1, 4, 5, 6, 11)}
     return pa.table(
         {
             "commit": pa.array(columns[0], pa.string()),
-            "tx": pa.array(columns[1], pa.string()),
+            "tx": texts[1],
             "parents": pa.array([text.split() for text in columns[2]], pa.list_(pa.string())),
-            "recorded_at": pa.array(columns[3], pa.int64()).cast(moment),
-            "actor": pa.array(columns[4], pa.string()),
-            "kind": pa.array(columns[5], pa.string()),
-            "subject": pa.array(columns[6], pa.string()),
+            "recorded_at": micros.cast(moment),
+            "actor": texts[4],
+            "kind": texts[5],
+            "subject": texts[6],
             "message": pa.array(columns[7], pa.string()),
             "landed": pa.array(columns[8], pa.string()),
             "landed_at": pa.array(columns[9], pa.int64()).cast(moment),
             "position": pa.array(columns[10], pa.int64()),
+            "metadata": _metadata(
+                {ACTOR: texts[4], AT: micros.cast(pa.string()), KIND: texts[5], LANDED: texts[11], SUBJECT: texts[6]}
+                | {TX: texts[1]},
+                columns[12],
+            ),
         }
+    )
+
+
+def _metadata(known: Mapping[str, pa.Array], rest: Sequence[str | None]) -> pa.Array:
+    """Return maps of metadata: by key what is in columns, and row by row, as JSON, what is in none or differs."""
+    import numpy as np
+    import pyarrow as pa
+
+    others = {row: json.loads(text) for row, text in enumerate(rest) if text is not None}
+    replaced = np.array([row for row, found in others.items() if AT in found], np.int64)
+    rows: list[np.ndarray[Any, Any]] = []
+    keys: list[np.ndarray[Any, Any]] = []
+    values: list[pa.Array] = []
+    for key, column in known.items():
+        there = np.asarray(column.is_valid())
+        if key == AT:
+            there[replaced] = False
+        rows.append(np.flatnonzero(there))
+        keys.append(np.full(len(rows[-1]), len(keys)))
+        values.append(column.take(pa.array(rows[-1])))
+    # Metadata that no column has is rare: a merge's, or a commit's that another program made.
+    further = [(row, *pair) for row, found in others.items() for pair in found.items() if pair[1] is not None]
+    names = [*known, *(key for _, key, _ in further)]
+    rows.append(np.array([row for row, _, _ in further], np.int64))
+    keys.append(np.arange(len(known), len(names)))
+    values.append(pa.array([value for _, _, value in further], pa.string()))
+    every = np.concatenate(rows)
+    order = np.argsort(every, kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(every, minlength=len(rest)))]).astype(np.int32)
+    return pa.MapArray.from_arrays(
+        pa.array(offsets),
+        pa.array(names, pa.string()).take(pa.array(np.concatenate(keys)[order])),
+        pa.concat_arrays(values).take(pa.array(order)),
     )

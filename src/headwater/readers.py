@@ -43,7 +43,8 @@ class Readers:
         """Return a read-only folder in the cache with a version's files, or its one file. See `DatasetVersion.path`."""
         listed = self._datasets.files(version.reference)
         place = self._context.lake.cache / "datasets" / version.dataset_id
-        if version.dataset_id not in self._whole:
+        # It is of the cache, so it may be gone.
+        if version.dataset_id not in self._whole or not place.exists():
             if not _is_whole(place, listed):
                 artifacts.remove(place)
                 wanted = Wanted(version.reference, listed, lambda name: files[name].open("rb"))

@@ -16,6 +16,7 @@ from headwater.model import ModelVersion
 from headwater.names import parse_model, quote
 from headwater.source import NO_COMMAND, NO_RUN
 from headwater.state import Fold
+from headwater.tombstones import hidden_transactions, visible
 
 __all__ = ["Input", "Measured", "Recipe", "kept", "measured", "read"]
 
@@ -121,8 +122,8 @@ def _datasets(fold: Fold, urns: Iterable[str]) -> list[Input]:
     found: dict[str, Input] = {}
     for urn in urns:
         for (source,) in fold.rows(
-            "SELECT source FROM lineage WHERE target = ? AND relation IN ('trained', 'used', 'evaluated')"
-            " ORDER BY source",
+            "SELECT DISTINCT source FROM lineage l WHERE target = ? AND relation IN ('trained', 'used', 'evaluated')"
+            f" AND {visible('l.tx')} ORDER BY source",
             urn,
         ):
             kind, _, dataset_id = source.partition(":")
@@ -149,12 +150,15 @@ def _base(fold: Fold, version_id: str | None) -> Input | None:
 def measured(context: Context, fold: Fold, versions: Iterable[str], runs: Iterable[str]) -> Measured:
     """Return the last values of the metrics of versions, and of those of runs that the versions lack."""
     found: dict[tuple[str, str], float] = {}
+    hidden = hidden_transactions(fold)
     for column, ids in (("run_id", list(runs)), ("version_id", list(versions))):
         files = fold.table("metrics").files.values()
         chosen = [file.path for file in files if any(file.may_hold(column, each, each) for each in ids)]
         newest: dict[tuple[str, str], tuple[tuple[int, str, int], float]] = {}
         for path in chosen:
             for row in tables.rows(_only(tables.read(context.lake, fold.commit, "metrics", [path]), column, ids)):
+                if row["tx"] in hidden:
+                    continue
                 age = (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])
                 place = (row["key"], row["slice"])
                 if place not in newest or newest[place][0] <= age:

@@ -222,7 +222,7 @@ class _Made:
         later = fold.rows(
             "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'param' ORDER BY event_id", run_id
         )
-        params: dict[str, str] = row["params"] | dict(later)
+        params: dict[str, str] = {k: v for k, v in (row["params"] | dict(later)).items() if v is not None}
         return cls(
             inputs_of(fold, run_id),
             row["code"],

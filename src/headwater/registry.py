@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from headwater import active
 from headwater.context import Context
+from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
-from headwater.names import check_branch
 from headwater.registry_branches import Branching
 from headwater.registry_moving import BetweenLakes
 from headwater.registry_runs import RunsPart
@@ -35,6 +35,20 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
 
     def __repr__(self) -> str:
         return f"<Registry {self._context.lake.url} at {self._context.ref}>"
+
+    def _repr_html_(self) -> str:
+        from headwater.hypertext import fields, frame, heading, paragraph, table
+
+        parts = [heading("registry", self.url)]
+        try:
+            status = self.status()
+            models, total = self._versions.first_models(20)
+        except HeadwaterError as error:
+            return frame(*parts, paragraph(error.message))
+        parts.append(fields((key, status[key]) for key in ("ref", "commit", "actor", "datasets", "runs", "versions")))
+        rows = [(each.name, each.latest_version, each.versions, each.aliases, each.description) for each in models]
+        headers = ("model", "newest", "versions", "aliases", "description")
+        return frame(*parts, table(headers, rows, total=total, right=(1, 2), most=20))
 
     def __enter__(self) -> Registry:
         return self
@@ -87,11 +101,11 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: The name can't be a branch's.
+            NotFoundError: There is no such ref.
         """
-        check_branch(name)
-        commit = self.head if source is None else refs.resolve(self._context.lake, source).commit
-        self._context.lake.create_branch(name, commit)
-        return self.branch(name)
+        self._branches.create(name, source)
+        return self._view(name, None, name)
 
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
@@ -183,7 +197,11 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         return export(self._context, folder)
 
     def status(self) -> dict[str, Any]:
-        """Return where this is: lake, branch or ref, head, and how much there is."""
+        """Return where this is: lake, branch or ref, head, and how much there is.
+
+        `ahead` and `behind` are how many transactions it has that the lake's default branch lacks, and the reverse.
+        """
+        stands = self._branches.standing()
         with self._context.reading() as fold:
             (models,) = fold.one("SELECT count(*) FROM models")
             (versions,) = fold.one("SELECT count(*) FROM versions")
@@ -194,6 +212,8 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
             "lake": self.url,
             "ref": self.ref,
             "commit": commit,
+            "ahead": len(stands.ahead) if stands is not None else 0,
+            "behind": stands.behind if stands is not None else 0,
             "actor": self.actor,
             "models": models,
             "versions": versions,

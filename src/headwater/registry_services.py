@@ -11,7 +11,10 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.branching import Branches
+    from headwater.collection import Collection
     from headwater.datasets import Datasets
+    from headwater.diffs import Diffs
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
+    from headwater.undoing import Undoing
 
 __all__ = ["Services"]
 
@@ -72,10 +76,22 @@ class Services:
         return History(self._context)
 
     @cached_property
+    def _branches(self) -> Branches:
+        from headwater.branching import Branches
+
+        return Branches(self._context)
+
+    @cached_property
     def _tracing(self) -> Tracing:
         from headwater.lineage import Tracing
 
         return Tracing(self._context)
+
+    @cached_property
+    def _diffs(self) -> Diffs:
+        from headwater.diffs import Diffs
+
+        return Diffs(self._context)
 
     @cached_property
     def _merges(self) -> Merges:
@@ -120,10 +136,22 @@ class Services:
         return Deployments(self._context)
 
     @cached_property
+    def _collection(self) -> Collection:
+        from headwater.collection import Collection
+
+        return Collection(self._context)
+
+    @cached_property
     def _predictions(self) -> Predictions:
         from headwater.predictions import Predictions
 
         return Predictions(self._context)
+
+    @cached_property
+    def _undoing(self) -> Undoing:
+        from headwater.undoing import Undoing
+
+        return Undoing(self._context)
 
     def _active_run(self) -> str | None:
         """Return the ID of the run that what is made here belongs to; None where there is none."""

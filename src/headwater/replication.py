@@ -146,6 +146,8 @@ def send(source: Lake, importer: Importer, found: Plan, tell: Tell, sent: Sent) 
     Raises:
         IntegrityError: The source's bytes or trees are not what was written.
     """
+    if not found.missing:
+        return
     sent.total += len(found.missing)
     tell(sent)
     with ThreadPoolExecutor(4, "headwater-fetch") as threads:

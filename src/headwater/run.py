@@ -109,6 +109,12 @@ class Run:
     def __repr__(self) -> str:
         return f"<Run {self.run_id} of {self.experiment}{' (ended)' if self.ended else ''}>"
 
+    def _repr_html_(self) -> str:
+        from headwater.hypertext import fields, frame, heading
+
+        rows = (("name", self.name), ("experiment", self.experiment), ("ended", "yes" if self.ended else "not yet"))
+        return frame(heading("run", f"run:{self.run_id}"), fields((*rows, ("commit", self.commit))))
+
     def __enter__(self) -> Run:
         active.enter(self)
         return self

@@ -14,6 +14,7 @@ from headwater.landing import status_of
 from headwater.model import RunInfo
 from headwater.names import shown
 from headwater.state import Fold
+from headwater.tombstones import gone, tombstone_of, visible
 
 __all__ = ["Measured", "build", "find", "is_run"]
 
@@ -44,8 +45,13 @@ def find(fold: Fold, reference: str) -> str:
     if len(bare) == 36:
         rows = fold.rows("SELECT run_id FROM runs WHERE run_id = ?", bare)
     else:
-        rows = fold.rows("SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? LIMIT 2", bare, bare + "g")
-        rows = rows or fold.rows("SELECT run_id FROM runs WHERE substr(run_id, ?) = ? LIMIT 2", -len(bare), bare)
+        seen = visible("r.run_id")
+        begins, ends = f"run_id >= ? AND run_id < ? AND {seen}", f"substr(run_id, ?) = ? AND {seen}"
+        rows = fold.rows(f"SELECT run_id FROM runs r WHERE {begins} LIMIT 2", bare, bare + "g")
+        rows = rows or fold.rows(f"SELECT run_id FROM runs r WHERE {ends} LIMIT 2", -len(bare), bare)
+        rows = rows or fold.rows("SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? LIMIT 2", bare, bare + "g")
+    if len(rows) == 1 and (hiding := tombstone_of(fold, rows[0][0])) is not None:
+        raise gone(f"run {rows[0][0]}", hiding)
     if not rows:
         raise NotFoundError(f"there is no run {bare}", hint="`headwater runs` lists them")
     if len(rows) > 1:
@@ -119,7 +125,9 @@ def _one(row: Any, data: Any, labels: list[Any], owner: Any, died: int | None, l
     run_id, tx, _, commit = row
     params, tags, description, statuses = dict(data["params"]), dict(data["tags"]), data["description"], []
     for kind, key, value in labels:
-        if kind == "param":
+        if kind == "param" and value is None:
+            params.pop(key, None)
+        elif kind == "param":
             params[key] = value
         elif kind == "tag" and value is None:
             tags.pop(key, None)

@@ -20,6 +20,7 @@ from headwater.lookup import model_id_of, name_of, version_row
 from headwater.names import check_alias, check_text, parse_model, quote, shown
 from headwater.serving_model import Deployment
 from headwater.state import Fold
+from headwater.tombstones import gone, tombstone_of, visible
 from headwater.transaction import Transaction
 
 __all__ = ["MODES", "Deployments", "deployment_of"]
@@ -129,7 +130,11 @@ class Deployments:
     def predictions_of(self, deployment_id: str) -> int:
         """Return how many predictions of a deployment have landed; no prediction is read for that."""
         with self._context.reading() as fold:
-            (count,) = fold.one("SELECT sum(rows) FROM batches WHERE deployment_id = ?", deployment_id)
+            (count,) = fold.one(
+                "SELECT sum(rows) FROM (SELECT digest, max(rows) AS rows FROM batches b"
+                f" WHERE deployment_id = ? AND {visible('b.tx')} GROUP BY digest)",
+                deployment_id,
+            )
         return int(count or 0)
 
     def get(self, deployment: str) -> Deployment:
@@ -147,7 +152,8 @@ class Deployments:
             model_id = model_id_of(fold, parse_model(name).name, deleted=True) if name is not None else None
             rows = fold.rows(
                 f"SELECT {_COLUMNS} FROM deployments d WHERE model_id = coalesce(?, model_id)"
-                " AND environment = coalesce(?, environment) ORDER BY deployment_id DESC",
+                f" AND environment = coalesce(?, environment) AND {visible('d.deployment_id')}"
+                " ORDER BY deployment_id DESC",
                 model_id,
                 environment,
             )
@@ -165,7 +171,7 @@ class Deployments:
             raise InvalidInputError(f"{time} does not say its time zone", hint="use datetime(..., tzinfo=UTC)")
         micros = int(time.astimezone(UTC).timestamp() * 1_000_000)
         with self._context.reading() as fold:
-            (position,) = fold.one("SELECT max(position) FROM commits WHERE id = landed AND micros <= ?", micros)
+            (position,) = fold.one("SELECT max(position) FROM commits WHERE landed_micros <= ?", micros)
             if position is None:
                 return []
             model_id = model_id_of(fold, parse_model(name).name, deleted=True) if name is not None else None
@@ -179,17 +185,24 @@ class Deployments:
         ]
 
 
-def deployment_of(fold: Fold, deployment_id: str) -> Deployment:
+def deployment_of(fold: Fold, deployment_id: str, *, hidden: bool = False) -> Deployment:
     """Return a deployment of a folded state.
 
+    Args:
+        fold: The state.
+        deployment_id: The whole ID.
+        hidden: Whether it may be one that a tombstone hides.
+
     Raises:
-        NotFoundError: There is none of that ID.
+        NotFoundError: There is none of that ID, or it is hidden.
     """
     row = fold.one(f"SELECT {_COLUMNS} FROM deployments d WHERE deployment_id = ?", deployment_id)
     if row is None:
         raise NotFoundError(
             f"there is no deployment {shown(deployment_id)}", hint="`headwater deployments --all` lists them"
         )
+    if not hidden and (hiding := tombstone_of(fold, deployment_id)) is not None:
+        raise gone(f"deployment {deployment_id}", hiding)
     return _build(fold, row, _Traffic(fold, model_id=row[1]))
 
 

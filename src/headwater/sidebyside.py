@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from headwater.errors import InvalidInputError
+from headwater.errors import InvalidInputError, NotFoundError
 from headwater.model import Metric, ModelVersion, RunInfo
 from headwater.runinfo import is_run
 
@@ -86,8 +87,9 @@ def _version(registry: _Registry, reference: str) -> tuple[Compared, dict[tuple[
     values: dict[tuple[str, str], Any] = {}
     status = None
     if version.run_id is not None:
-        run = registry.run(version.run_id)
-        values, status = _of_run(registry, run), run.status
+        with contextlib.suppress(NotFoundError):  # a run that was reverted
+            run = registry.run(version.run_id)
+            values, status = _of_run(registry, run), run.status
     values |= {("param", key): value for key, value in version.params.items()}
     values |= {("tag", key): value for key, value in version.tags.items()}
     values |= _measured(registry.metrics(version.reference))

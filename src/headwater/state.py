@@ -100,10 +100,6 @@ class Fold:
             )
         return values.pop() if values else None
 
-    def shadowed(self) -> list[str]:
-        """Return the transactions whose predictions an earlier one has too, because two branches took in one file."""
-        return [str(tx) for (tx,) in self.rows("SELECT tx FROM shadowed ORDER BY tx")]
-
     def micros(self) -> int:
         """Return when the commit was made."""
         row = self.one("SELECT micros FROM commits WHERE id = ?", self.commit)
@@ -250,6 +246,29 @@ class Folds:
             asked.parent.mkdir(parents=True, exist_ok=True)
             asked.touch()
         return True
+
+    def trim(
+        self, branches: Iterable[str], commits: Callable[[str], bool], *, dry_run: bool = False
+    ) -> tuple[int, int]:
+        """Delete the folds of branches and commits that are gone; return how many there were, and their bytes.
+
+        Args:
+            branches: Every branch that there is, hidden ones too.
+            commits: Whether a commit is still there.
+            dry_run: Only count.
+        """
+        kept = {Path(_branch_file(each)).stem for each in branches}
+        count = freed = 0
+        for path in self._files("*.db"):
+            kind, _, what = path.stem.partition("-")
+            if path.stem in kept or (kind == "commit" and commits(what)):
+                continue
+            with contextlib.suppress(OSError):
+                count, freed = count + 1, freed + path.stat().st_size
+            if not dry_run:
+                self._drop(path.name)
+                path.with_suffix(".asked").unlink(missing_ok=True)
+        return count, freed
 
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""

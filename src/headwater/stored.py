@@ -16,6 +16,7 @@ from headwater.lake.base import Lake
 from headwater.model import ArtifactFile, DataPath, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
+from headwater.tombstones import gone, tombstone_of, visible
 
 __all__ = ["Stored", "build", "files_of", "inputs_of", "newest", "parts", "row_by_id", "row_of", "rows_of"]
 
@@ -27,25 +28,43 @@ def parts(semver: str) -> tuple[int, ...]:
     return tuple(int(part) for part in semver.split("."))
 
 
-def rows_of(fold: Fold, name: str) -> list[Any]:
-    """Return the rows, which `build` takes, of a dataset's versions, newest first; none where there is none."""
-    rows = fold.rows(f"SELECT {_COLUMNS} FROM datasets d WHERE name = ?", name)
+def rows_of(fold: Fold, name: str, *, hidden: bool = False) -> list[Any]:
+    """Return the rows, which `build` takes, of a dataset's versions, newest first; none where there is none.
+
+    Args:
+        fold: The state.
+        name: The dataset's name.
+        hidden: Whether versions that a tombstone hides are among them.
+    """
+    only = "" if hidden else f" AND {visible('d.dataset_id')}"
+    rows = fold.rows(f"SELECT {_COLUMNS} FROM datasets d WHERE name = ?{only}", name)
     return sorted(rows, key=lambda row: parts(row[1]), reverse=True)
 
 
-def row_of(fold: Fold, reference: str) -> Any:
+def row_of(fold: Fold, reference: str, *, hidden: bool = False) -> Any:
     """Return the row, which `build` takes, of one version; of the newest where the reference is a name alone.
 
+    Args:
+        fold: The state.
+        reference: `NAME@1.1.0` or `NAME`.
+        hidden: Whether it may be one that a tombstone hides, where there is no other.
+
     Raises:
-        NotFoundError: There is no such dataset or version; the hint says what comes near.
+        NotFoundError: There is no such dataset or version; the hint says what comes near, or the message who hid it.
     """
     ref = parse_dataset(reference)
     rows = rows_of(fold, ref.name)
-    if not rows:
-        raise NotFoundError(f"there is no dataset {quote(ref.name)}", hint=_nearest(fold, ref.name))
     for row in rows:
         if ref.semver is None or row[1] == ref.semver:
             return row
+    for row in rows_of(fold, ref.name, hidden=True):
+        if ref.semver is None or row[1] == ref.semver:
+            hiding = tombstone_of(fold, row[0])
+            if hidden or hiding is None:
+                return row
+            raise gone(f"{quote(ref.name)}@{row[1]}", hiding)
+    if not rows:
+        raise NotFoundError(f"there is no dataset {quote(ref.name)}", hint=_nearest(fold, ref.name))
     raise NotFoundError(
         f"there is no version {ref}",
         hint=f"the newest is {quote(ref.name)}@{rows[0][1]}; `headwater data versions {quote(ref.name)}` lists them",
@@ -60,7 +79,10 @@ def row_by_id(fold: Fold, dataset_id: str) -> Any:
 def _nearest(fold: Fold, name: str) -> str:
     import difflib
 
-    names = [each for (each,) in fold.rows("SELECT DISTINCT name FROM datasets LIMIT 2000")]
+    names = [
+        each
+        for (each,) in fold.rows(f"SELECT DISTINCT name FROM datasets d WHERE {visible('d.dataset_id')} LIMIT 2000")
+    ]
     close = difflib.get_close_matches(name, names, 1)
     return f"did you mean {quote(close[0])}?" if close else "`headwater data list` lists them"
 
@@ -113,8 +135,9 @@ def _json(data: dict[str, Any], column: str) -> Any:
 
 def _sources_of(fold: Fold, dataset_id: str) -> list[str]:
     found = fold.rows(
-        "SELECT d.name, d.semver FROM lineage l JOIN datasets d ON d.dataset_id = substr(l.source, 9)"
-        " WHERE l.source LIKE 'dataset:%' AND l.target = 'dataset:' || ? AND l.relation = 'derived'",
+        "SELECT DISTINCT d.name, d.semver FROM lineage l JOIN datasets d ON d.dataset_id = substr(l.source, 9)"
+        " WHERE l.source LIKE 'dataset:%' AND l.target = 'dataset:' || ? AND l.relation = 'derived'"
+        f" AND {visible('l.tx')}",
         dataset_id,
     )
     return [f"{quote(name)}@{semver}" for name, semver in sorted(found, key=lambda row: (row[0], parts(row[1])))]
@@ -181,5 +204,8 @@ def newest(fold: Fold, name: str) -> Stored | None:
 
 def inputs_of(fold: Fold, run_id: str) -> list[str]:
     """Return the IDs of the dataset versions that a run used."""
-    rows = fold.rows("SELECT source FROM lineage WHERE target = ? AND relation = 'used'", f"run:{run_id}")
+    rows = fold.rows(
+        f"SELECT DISTINCT source FROM lineage l WHERE target = ? AND relation = 'used' AND {visible('l.tx')}",
+        f"run:{run_id}",
+    )
     return sorted(source.removeprefix("dataset:") for (source,) in rows)

@@ -18,6 +18,7 @@ from headwater.run import Home, Part, Run
 from headwater.runinfo import build, find
 from headwater.state import Fold
 from headwater.stored import inputs_of
+from headwater.tombstones import visible
 from headwater.transaction import Transaction
 from headwater.where import rewritten
 
@@ -178,7 +179,8 @@ class Runs:
             wanted = {run_id for (run_id,) in query(f"SELECT run_id FROM runs WHERE {condition}")}
         with self._context.reading() as fold:
             rows = fold.rows(
-                "SELECT run_id FROM runs WHERE experiment = coalesce(?, experiment) ORDER BY run_id DESC LIMIT ?",
+                f"SELECT run_id FROM runs r WHERE experiment = coalesce(?, experiment) AND {visible('r.run_id')}"
+                " ORDER BY run_id DESC LIMIT ?",
                 experiment,
                 -1 if limit is None or wanted is not None else limit,
             )
@@ -226,5 +228,9 @@ class Runs:
         """Return the IDs of the model versions that a run made, the oldest first."""
         with self._context.reading() as fold:
             run_id = find(fold, reference)
-            rows = fold.rows("SELECT target FROM lineage WHERE source = ? AND relation = 'produced'", f"run:{run_id}")
+            rows = fold.rows(
+                "SELECT DISTINCT target FROM lineage l WHERE source = ? AND relation = 'produced'"
+                f" AND {visible('l.tx')}",
+                f"run:{run_id}",
+            )
             return sorted(target.removeprefix("model:") for (target,) in rows if target.startswith("model:"))

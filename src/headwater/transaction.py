@@ -20,7 +20,7 @@ from headwater.difference import Difference
 from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
 from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
-from headwater.lake.base import AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.lake.base import ABANDONED, AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 from headwater.tables import Append, DataBody, Row, folder, sweep
@@ -38,9 +38,6 @@ _ATTEMPTS = 200
 _LONGEST_PAUSE = 1.0
 _TAKEN_AS_THEY_ARE = 1 << 20
 """Bytes from which on a data file of another branch is not written again."""
-
-_ABANDONED = 24 * 3600 * 1_000_000
-"""Microseconds after which a transaction that has not ended is taken for dead."""
 
 
 class Upload(Protocol):
@@ -322,7 +319,7 @@ class Writer:
         try:
             if self._cleaner is None or self._cleaner[0] != os.getpid():
                 self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - _ABANDONED)
+                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - ABANDONED)
                 self._cleaner[1].submit(sweep, self._lake.cache, time.time())
             self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
         except RuntimeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from headwater import artifacts
 from headwater.artifacts import Wanted
 from headwater.context import Context
-from headwater.errors import IntegrityError, InvalidInputError
+from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.lookup import (
     HIDDEN,
     VERSION_COLUMNS,
@@ -31,6 +32,7 @@ from headwater.lookup import (
 from headwater.model import ArtifactFile, Metric, Model, ModelVersion
 from headwater.names import check_limit, parse_model, quote
 from headwater.state import Fold
+from headwater.tombstones import visible
 
 __all__ = ["Versions"]
 
@@ -60,8 +62,10 @@ class Versions:
 
             small = small_fold(context.lake, context.lake.head(context.branch), ref)
             if small is not None:
-                row = version_row(small, ref)
-                return labelled(build_version(row, ref.name, owner), labels_of(small, row[1], row[0]))
+                # What is hidden, or not there, is told by a state that has a log.
+                with contextlib.suppress(NotFoundError):
+                    row = version_row(small, ref)
+                    return labelled(build_version(row, ref.name, owner), labels_of(small, row[1], row[0]))
         with context.reading() as fold:
             row = version_row(fold, ref)
             return labelled(build_version(row, ref.name, owner), labels_of(fold, row[1], row[0]))
@@ -125,6 +129,17 @@ class Versions:
                     found.append(build_model(fold, model_id))
             return sorted(found, key=lambda model: model.name)
 
+    def first_models(self, limit: int) -> tuple[builtins.list[Model], int]:
+        """Return the first models by name that are not deleted, and how many there are."""
+        with self._context.reading() as fold:
+            named = fold.rows(
+                "SELECT subject, min(value) FROM events e WHERE standing AND kind = 'name' AND NOT EXISTS (SELECT 1"
+                " FROM events t WHERE t.standing AND t.subject = e.subject AND t.kind = 'tombstone' AND t.value = ?)"
+                " GROUP BY subject ORDER BY 2, 1",
+                HIDDEN,
+            )
+            return [build_model(fold, model_id) for model_id, _ in named[:limit]], len(named)
+
     def model(self, name: str) -> Model:
         """Return one model."""
         with self._context.reading() as fold:
@@ -146,21 +161,15 @@ class Versions:
 
     def trained_on(self, reference: str) -> builtins.list[str]:
         """Return the dataset versions that a version was trained on, as references, in order of name."""
-        import pyarrow.compute as pc
-
-        from headwater import tables
-
         with self._context.reading() as fold:
             version_id = version_row(fold, parse_model(reference))[0]
-            files = fold.table("lineage").files
-            commit = fold.commit
-            named = {
-                f"dataset:{dataset_id}": f"{quote(name)}@{semver}"
-                for dataset_id, name, semver in fold.rows("SELECT dataset_id, name, semver FROM datasets")
-            }
-        arrow = tables.read(self._context.lake, commit, "lineage", files)
-        rows = tables.rows(arrow.filter(pc.equal(arrow.column("target"), f"model:{version_id}")))
-        return sorted({named[row["source"]] for row in rows if row["relation"] == "trained" and row["source"] in named})
+            rows = fold.rows(
+                "SELECT DISTINCT d.name, d.semver FROM lineage l JOIN datasets d ON d.dataset_id = substr(l.source, 9)"
+                " WHERE l.target = ? AND l.relation = 'trained' AND l.source LIKE 'dataset:%'"
+                f" AND {visible('l.tx')}",
+                f"model:{version_id}",
+            )
+        return sorted(f"{quote(name)}@{semver}" for name, semver in rows)
 
     def by_ids(self, version_ids: builtins.list[str], owner: Any = None) -> builtins.list[ModelVersion]:
         """Return versions by their IDs."""

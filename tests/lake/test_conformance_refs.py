@@ -6,8 +6,10 @@ import re
 
 import pytest
 
-from headwater.errors import AlreadyExistsError, NotFoundError
-from headwater.lake.base import HIDDEN_PREFIX, Lake
+from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from headwater.ids import new_id, now_micros
+from headwater.lake.base import HIDDEN_PREFIX, REHEARSAL_PREFIX, TRANSACTION_PREFIX, Lake
+from headwater.lake.connect import connect
 
 NOWHERE = "0" * 64
 
@@ -158,3 +160,55 @@ def test_the_name_of_a_branch_or_tag_is_not_the_beginning_of_an_id(lake: Lake) -
     assert lake.find_commits("deadbeef") == []
     assert lake.find_commits("facade00") == []
     assert lake.find_commits("main") == []
+
+
+def test_a_lasting_hidden_branch_is_seen_by_others_and_listed_by_nobody(lake: Lake) -> None:
+    name = f"{REHEARSAL_PREFIX}{new_id()}"
+    head = lake.head("main")
+    assert lake.create_branch(name, head, hidden=True, lasting=True) == head
+    other = connect(lake.url)
+    try:
+        other.put(name, "x", b"tried")
+        second = other.commit(name, "try", {})
+        hidden = f"{TRANSACTION_PREFIX}{new_id()}_0"
+        other.create_branch(hidden, second, hidden=True)
+        other.put(hidden, "y", b"tried too")
+        other.commit(hidden, "try", {})
+        third = other.merge(hidden, name, "land", {})
+        other.delete_branch(hidden)
+    finally:
+        other.close()
+    assert lake.head(name) == third
+    assert lake.read(name, "x") == b"tried"
+    assert lake.branches() == {"main": head}
+    with pytest.raises(AlreadyExistsError):
+        lake.create_branch(name, head, hidden=True, lasting=True)
+    lake.delete_branch(name)
+    for call in (lambda: lake.head(name), lambda: lake.delete_branch(name)):
+        with pytest.raises(NotFoundError):
+            call()
+    assert lake.read(third, "y") == b"tried too"
+
+
+@pytest.mark.parametrize(
+    "name", ["exp", "_hw_x", f"{REHEARSAL_PREFIX}x", f"{TRANSACTION_PREFIX}01a1ff30-608d-78a6-9076-20033604297d", ""]
+)
+def test_only_a_name_that_says_since_when_is_a_lasting_hidden_branch_s(lake: Lake, name: str) -> None:
+    with pytest.raises(InvalidInputError, match="hidden and lasts"):
+        lake.create_branch(name, lake.head("main"), hidden=True, lasting=True)
+    with pytest.raises(InvalidInputError, match="hidden and lasts"):
+        lake.create_branch(f"{REHEARSAL_PREFIX}{new_id()}", lake.head("main"), lasting=True)
+
+
+def test_a_rehearsal_whose_process_died_is_swept_when_it_is_old(lake: Lake) -> None:
+    names = [f"{REHEARSAL_PREFIX}{new_id()}" for _ in range(2)]
+    for name in names:
+        lake.create_branch(name, lake.head("main"), hidden=True, lasting=True)
+    lake.create_branch("exp", lake.head("main"))
+    assert lake.sweep(now_micros() - 3_600_000_000) == 0
+    assert lake.head(names[0]) == lake.head(names[1])
+    assert lake.sweep(now_micros() + 3_600_000_000) == 2
+    for name in names:
+        with pytest.raises(NotFoundError):
+            lake.head(name)
+    assert list(lake.branches()) == ["exp", "main"]

@@ -28,7 +28,7 @@ def complete(what: str, ctx: click.Context, incomplete: str) -> list[CompletionI
 
     Args:
         what: `model`, `alias` or `number` (of the model that came before), `version`, `dataset`, `anything`, `branch`,
-            `run` or `ref`.
+            `tag`, `run` or `ref`.
         ctx: What was typed before.
         incomplete: What was typed of it.
     """
@@ -43,8 +43,11 @@ def complete(what: str, ctx: click.Context, incomplete: str) -> list[CompletionI
 def _candidates(what: str, registry: Registry, name: str, incomplete: str) -> Iterable[str]:
     if what == "branch":
         yield from registry.branches()
+    elif what == "tag":
+        yield from (each.name for each in registry.tags())
     elif what == "ref":
         yield from registry.branches()
+        yield from (each.name for each in registry.tags())
         yield from (entry.commit[:12] for entry in registry.log(limit=20))
     elif what == "run":
         yield from (run.run_id for run in registry.runs(limit=50))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headwater.cli.base import Session, argument, command, limited, option
-from headwater.cli.layout import fields, moment, short, table
+from headwater.cli.layout import count, fields, moment, short, table
 from headwater.cli.output import dim, note, strong
 
 if TYPE_CHECKING:
@@ -115,11 +115,18 @@ def status(session: Session) -> None:
     with session.open() as registry:
         found = registry.status()
 
-    def lines() -> Iterable[str]:
+    def labelled() -> Iterable[tuple[str, object]]:
         named = {"ref": "branch" if session.ref is None else "ref"}
-        return fields((named.get(key, key), value) for key, value in found.items())
+        for key, value in found.items():
+            if key == "ahead" and (value or found["behind"]):
+                yield (
+                    "compared",
+                    f"{count(value, 'transaction')} ahead of the default branch, {found['behind']:,} behind",
+                )
+            elif key not in ("ahead", "behind"):
+                yield named.get(key, key), value
 
-    session.emit(found, lines)
+    session.emit(found, lambda: fields(labelled()))
 
 
 @command("log", ref=True, example="headwater log flight-delay --limit 10")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from headwater.cli.output import clean, dim, is_terminal, strong
 
-__all__ = ["count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "verdict", "width"]
+__all__ = ["ago", "count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "verdict", "width"]
 
 _GAP = "  "
 _LEAST = 24
@@ -101,6 +101,15 @@ def pairs(values: Iterable[tuple[object, object]]) -> str:
 def moment(when: datetime) -> str:
     """Return a time to the second, in UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(when: datetime) -> str:
+    """Return how long a time lies back, as people say it."""
+    seconds = max(0, int((datetime.now(UTC) - when).total_seconds()))
+    for unit, length in (("year", 31_557_600), ("month", 2_629_800), ("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return count(seconds // length, unit)
+    return count(seconds, "second")
 
 
 def short(commit: str) -> str:

@@ -31,9 +31,15 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "push": ("moving", "Bring the history of this lake to another lake."),
         "pull-from": ("moving", "Bring the history of another lake to this one."),
         "export": ("export", "Write everything as files that need no Headwater."),
+        "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
     "Branches": {
+        "branch": ("branches", "Make a branch of everything, delete one, or list them."),
+        "switch": ("branches", "Work on another branch from now on."),
+        "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
+        "tag": ("branches", "Give a commit a name that never moves, delete one, or list them."),
+        "revert": ("revert", "Undo what a commit did; of a merge, all that it brought."),
     },
     "Models": {
         "register": ("register", "Register a version of a model, and all that is known of it."),

@@ -6,29 +6,38 @@ A lake holds objects at paths on branches. Changes are staged on a branch with `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from headwater.errors import InvalidInputError
+
 __all__ = [
+    "ABANDONED",
     "AT",
     "CHUNK",
     "HIDDEN_PREFIX",
     "IMPORT_PREFIX",
     "ORIGIN",
     "PIN_PREFIX",
+    "REHEARSAL_PREFIX",
     "TRANSACTION_PREFIX",
     "Change",
     "Commit",
+    "Garbage",
     "Importer",
     "Incoming",
     "Lake",
+    "Mentions",
     "ObjectInfo",
     "Reservation",
+    "Retention",
     "Source",
     "Strategy",
+    "check_lasting",
 ]
 
 CHUNK = 1 << 20
@@ -52,11 +61,29 @@ ORIGIN = "headwater.origin"
 Reservation = tuple[str, int]
 """A sequence and a number of it; or the key of a claim, and 0."""
 
+REHEARSAL_PREFIX = f"{HIDDEN_PREFIX}rehearsal_"
+"""Lasting hidden branches of rehearsals: the prefix and a UUIDv7. Other processes may work on one by its name."""
+ABANDONED = 24 * 3600 * 1_000_000
+"""Microseconds after which a writer that has not landed is taken for dead."""
+
 AT = "headwater.at"
 """Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
 
 Source = bytes | BinaryIO
 Strategy = Literal["none", "ours", "theirs"]
+
+
+_REHEARSAL = re.compile(REHEARSAL_PREFIX + "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def check_lasting(name: str, *, hidden: bool) -> None:
+    """Make sure that a branch may be hidden and lasting by its name.
+
+    Raises:
+        InvalidInputError: It is not hidden, or its name does not say since when it is there.
+    """
+    if not hidden or not _REHEARSAL.fullmatch(name):
+        raise InvalidInputError(f"not a name for a branch that is hidden and lasts: {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +140,50 @@ class Importer(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What a lake can do without, or has been freed of.
+
+    Attributes:
+        commits: Commits that no branch, tag or row leads to.
+        chunks: Trees and small objects that only those have.
+        objects: Large objects that only those have, and those of writers that died.
+        bytes: What chunks and large objects take on the disk.
+        branches: The deleted branches and tags that the commits are from, as far as that is known.
+        waiting: Commits that only the grace period keeps.
+        waiting_branches: The deleted branches and tags that those are from.
+        hidden: Hidden branches that dead writers left.
+        shrunk: Bytes by which the file of a database got smaller; None where others were at work on it.
+    """
+
+    commits: int = 0
+    chunks: int = 0
+    objects: int = 0
+    bytes: int = 0
+    branches: tuple[str, ...] = ()
+    waiting: int = 0
+    waiting_branches: tuple[str, ...] = ()
+    hidden: int = 0
+    shrunk: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a server keeps what no branch's head has any more, where its owner has set rules.
+
+    Attributes:
+        days: Days that commits are kept, by branch.
+        default: Days for the other branches.
+    """
+
+    days: Mapping[str, int]
+    default: int
+
+
+Mentions = Callable[[Iterable[str]], Iterable[str]]
+"""Returns the commit IDs (or their first 8 or more digits) that the rows at some commits mention."""
+
+
 class Lake(Protocol):
     """A versioned object store with branches, tags, commits and three-way merges.
 
@@ -137,14 +208,18 @@ class Lake(Protocol):
     def head(self, branch: str) -> str:
         """Return the commit ID that a branch points at."""
 
-    def branches(self) -> dict[str, str]:
-        """Return every branch that is not hidden, with its head's commit ID, in order of name."""
+    def branches(self, *, hidden: bool = False) -> dict[str, str]:
+        """Return every branch with its head's commit ID, in order of name; hidden ones that last where asked for."""
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
         """Make a branch at commit `source` and return that commit's ID. A hidden one may die with this process.
+
+        A hidden branch that is `lasting` does not, and other processes see it; its name is `REHEARSAL_PREFIX` and a
+        UUIDv7, by which `sweep` knows how old it is.
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
+            InvalidInputError: It shall be lasting and hidden, and its name is not such a one's.
         """
 
     def delete_branch(self, name: str) -> None:
@@ -273,8 +348,27 @@ class Lake(Protocol):
         """Delete what writers left that died before a time, and return how many things that were.
 
         Args:
-            before: Microseconds since 1970-01-01 UTC; transactions that began later are left alone.
+            before: Microseconds since 1970-01-01 UTC; transactions and rehearsals that began later are left alone.
         """
+
+    def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
+        """Delete what no branch, tag or row leads to; where a server collects, only what dead writers left there.
+
+        Args:
+            before: Microseconds since 1970-01-01 UTC: what was deleted later is kept.
+            mentions: Which commits are mentioned at given ones: those are kept, with their ancestors.
+            confirm: Is told what there is to be deleted; where it returns False, nothing is.
+
+        Returns:
+            What was deleted, or what would have been.
+
+        Raises:
+            IntegrityError: Something that is reached is missing or damaged; nothing is deleted then.
+            ConflictError: Another collection is at work.
+        """
+
+    def retention(self) -> Retention | None:
+        """Return the rules by which a server forgets; None where there are none, and everything reached is kept."""
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -26,14 +26,19 @@ from headwater.errors import (
     NotFoundError,
     RaceLostError,
 )
-from headwater.ids import micros_of
+from headwater.ids import micros_of, now_micros
 from headwater.lake.base import (
+    ABANDONED,
     CHUNK,
     IMPORT_PREFIX,
+    REHEARSAL_PREFIX,
     TRANSACTION_PREFIX,
+    Garbage,
     Importer,
+    Mentions,
     ObjectInfo,
     Reservation,
+    Retention,
     Source,
     Strategy,
 )
@@ -329,23 +334,50 @@ class LakeFS(LakeFSHistory):
             yield
 
     def sweep(self, before: int) -> int:
-        """Delete the hidden branches of transactions that began before a time and never ended."""
-        stale = [
-            name
-            for prefix in (TRANSACTION_PREFIX, IMPORT_PREFIX)
-            for name in self._client.pages(
-                "list hidden branches",
-                lambda sdk, after, prefix=prefix: sdk.branches.list_branches(  # type: ignore[misc]
-                    self._name, prefix=prefix, after=after, amount=self.page_size, show_hidden=True
-                ),
-                lambda each: str(each["id"]),
-            )
-            if micros_of(name.removeprefix(prefix)) < before
-        ]
+        """Delete the hidden branches of writers of all kinds that began before a time and never ended."""
+        stale = self._stale(before)
         for name in stale:
             with suppress(NotFoundError):
                 self.delete_branch(name)
         return len(stale)
+
+    def _stale(self, before: int) -> list[str]:
+        """Return the hidden branches of transactions, rehearsals and imports that began before a time."""
+        return [
+            name
+            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX, IMPORT_PREFIX)
+            for name in self._hidden(prefix)
+            if micros_of(name.removeprefix(prefix)) < before
+        ]
+
+    def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
+        """Delete the hidden branches of dead writers; all else is left to the server's own collection."""
+        # However short the grace period is: another writer's branch of this day may be at work.
+        before = min(before, now_micros() - ABANDONED)
+        found = Garbage(hidden=len(self._stale(before)))
+        return Garbage(hidden=self.sweep(before)) if confirm(found) else found
+
+    def retention(self) -> Retention | None:
+        """Return the repository's rules of garbage collection; None where there are none."""
+        try:
+            found = self._client.run(
+                "read the rules of garbage collection",
+                lambda sdk: sdk.repositories.get_gc_rules(self._name),
+                missing="there are no rules of garbage collection",
+            )
+        except NotFoundError:
+            return None
+        days = {str(each["branch_id"]): int(each["retention_days"]) for each in found["branches"] or ()}
+        return Retention(days, int(found["default_retention_days"]))
+
+    def _hidden(self, prefix: str) -> Iterator[str]:
+        return self._client.pages(
+            "list hidden branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, prefix=prefix, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["id"]),
+        )
 
     # -- reading ------------------------------------------------------------------------------------------------
     def stat(self, ref: str, path: str) -> ObjectInfo:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError, NotFoundError
-from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit
+from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, check_lasting
 from headwater.lake.copies import Copies
 from headwater.lake.lakefs_client import Answer, Client, Sdk
 from headwater.lake.lakefs_http import Fault
@@ -41,30 +41,34 @@ class LakeFSHistory:
             hint="check its name",
         )
 
-    def branches(self) -> dict[str, str]:
-        """Return every branch that is not hidden, with its head's commit ID, in order of name."""
-        refs = self._refs("branches", lambda sdk: sdk.branches.list_branches)
-        return {name: commit for name, commit in refs.items() if not name.startswith(HIDDEN_PREFIX)}
+    def branches(self, *, hidden: bool = False) -> dict[str, str]:
+        """Return every branch with its head's commit ID, in order of name; hidden ones where asked for."""
+        options = {"show_hidden": True} if hidden else {}
+        refs = self._refs("branches", lambda sdk: sdk.branches.list_branches, **options)
+        return {name: commit for name, commit in refs.items() if hidden or not name.startswith(HIDDEN_PREFIX)}
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID, in order of name."""
         return self._refs("tags", lambda sdk: sdk.tags.list_tags)
 
-    def _refs(self, plural: str, method: Callable[[Sdk], Any]) -> dict[str, str]:
+    def _refs(self, plural: str, method: Callable[[Sdk], Any], **options: Any) -> dict[str, str]:
         found = self._client.pages(
             f"list the {plural}",
-            lambda sdk, after: method(sdk)(self._name, after=after, amount=self.page_size),
+            lambda sdk, after: method(sdk)(self._name, after=after, amount=self.page_size, **options),
             lambda each: (str(each["id"]), str(each["commit_id"])),
         )
         return dict(sorted(found))
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
-        """Make a branch at commit `source` and return that commit's ID.
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
+        """Make a branch at commit `source` and return that commit's ID. On a server, a hidden one lasts anyway.
 
         Raises:
             AlreadyExistsError: There is a branch or tag of that name.
             NotFoundError: There is no such commit.
+            InvalidInputError: It shall be lasting and hidden, and its name is not such a one's.
         """
+        if lasting:
+            check_lasting(name, hidden=hidden)
         wanted = {"name": name, "source": source, "hidden": hidden}
         return self._create(
             f"branch {name!r}",

@@ -10,8 +10,9 @@ import contextlib
 import io
 import os
 import shutil
+import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
@@ -25,18 +26,23 @@ from headwater.errors import (
     NotFoundError,
     RaceLostError,
 )
-from headwater.ids import new_id, now_micros
+from headwater.ids import micros_of, new_id, now_micros
 from headwater.lake import trees
 from headwater.lake.base import (
     AT,
     HIDDEN_PREFIX,
+    REHEARSAL_PREFIX,
     Change,
     Commit,
+    Garbage,
     Importer,
+    Mentions,
     ObjectInfo,
     Reservation,
+    Retention,
     Source,
     Strategy,
+    check_lasting,
 )
 from headwater.lake.local_db import Database
 from headwater.lake.local_files import (
@@ -45,6 +51,7 @@ from headwater.lake.local_files import (
     file_system,
     write_beside,
 )
+from headwater.lake.local_garbage import Collector, remember_deleted, without_collection
 from headwater.lake.local_graph import Graph
 from headwater.lake.local_import import LocalImport, reserve
 from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
@@ -53,6 +60,9 @@ from headwater.lake.queue import queue
 from headwater.lake.streams import read_up_to
 
 __all__ = ["LocalLake"]
+
+_BRANCHES = "('branch', 'hidden')"
+"""Kinds of refs that move; the second is of hidden branches that last."""
 
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
@@ -79,6 +89,7 @@ class LocalLake:
         self._guard = threading.RLock()
         self._hidden: dict[str, Hidden] = {}
         self._staged: dict[str, dict[str, trees.Entry | None]] = {}
+        self._loose: dict[str, Overlay] = {}
         self._parsed: dict[str, trees.Node] = {}
         self._graph = Graph(database, self._hidden)
         self._checked: set[Path] = set()
@@ -146,7 +157,7 @@ class LocalLake:
         hidden = self._hidden.get(branch)
         if hidden is not None:
             return hidden.head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", branch)
+        rows = self._db.query(f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", branch)
         if not rows:
             raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
         return str(rows[0][0])
@@ -154,16 +165,21 @@ class LocalLake:
     def _refs(self, kind: str) -> dict[str, str]:
         return dict(self._db.query("SELECT name, target FROM refs WHERE kind = ? ORDER BY name", kind))
 
-    def branches(self) -> dict[str, str]:
+    def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
-        return self._refs("branch")
+        found = self._refs("branch")
+        return found if hidden else {name: head for name, head in found.items() if not name.startswith(HIDDEN_PREFIX)}
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID."""
         return self._refs("tag")
 
-    def create_branch(self, name: str, source: str, *, hidden: bool = False) -> str:
+    def create_branch(self, name: str, source: str, *, hidden: bool = False, lasting: bool = False) -> str:
         """Make a branch at a commit."""
+        if lasting:
+            check_lasting(name, hidden=hidden)
+            self._create_ref(name, "hidden", source)
+            return source
         if not hidden:
             self._create_ref(name, "branch", source)
             return source
@@ -177,7 +193,7 @@ class LocalLake:
         return source
 
     def _create_ref(self, name: str, kind: str, target: str) -> None:
-        if name.startswith(HIDDEN_PREFIX):
+        if name.startswith(HIDDEN_PREFIX) and kind != "hidden":
             raise InvalidInputError(f"names that begin with {HIDDEN_PREFIX!r} are Headwater's own: {name!r}")
         with self._db.writing() as connection:
             if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (target,)).fetchone():
@@ -189,14 +205,19 @@ class LocalLake:
 
     def _delete_ref(self, name: str, kind: str) -> None:
         with self._db.writing() as connection:
-            gone = connection.execute("DELETE FROM refs WHERE name = ? AND kind = ?", (name, kind)).rowcount
-            if not gone:
+            kinds = _BRANCHES if kind == "branch" else f"('{kind}')"
+            query = f"SELECT target FROM refs WHERE name = ? AND kind IN {kinds}"
+            row = connection.execute(query, (name,)).fetchone()
+            if row is None:
                 raise NotFoundError(f"there is no {kind} {name!r}")
+            connection.execute("DELETE FROM refs WHERE name = ?", (name,))
+            remember_deleted(connection, name, row[0])
 
     def delete_branch(self, name: str) -> None:
         """Delete a branch and what is staged on it."""
         with self._guard:
             self._staged.pop(name, None)
+            self._loose.pop(name, None)
             if self._hidden.pop(name, None) is not None:
                 return
         self._delete_ref(name, "branch")
@@ -223,7 +244,7 @@ class LocalLake:
             return ref
         if ref in self._hidden:
             return self._hidden[ref].head
-        rows = self._db.query("SELECT target FROM refs WHERE name = ?", ref)
+        rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
             raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
         return str(rows[0][0])
@@ -279,16 +300,17 @@ class LocalLake:
             raise InvalidInputError(f"not a path of an object: {path!r}")
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         head = read_up_to(stream, _INLINE + 1)
+        hidden = self._hidden.get(branch)
+        with self._guard:
+            self._check_branch(branch)
+            # In the lake's file it would be garbage until it is committed, and could be collected.
+            overlay = hidden.overlay if hidden is not None else self._loose.setdefault(branch, Overlay())
         if len(head) > _INLINE:
             entry = self._objects.put(head, stream)
+            overlay.objects.add(entry[0])
         else:
             entry = (sha256(head).hexdigest(), len(head))
-            hidden = self._hidden.get(branch)
-            if hidden is not None:
-                hidden.overlay.chunks[entry[0]] = head
-            else:
-                with self._db.writing() as connection:
-                    self._db.write(connection, [(entry[0], head)], [])
+            overlay.chunks[entry[0]] = head
         self._stage(branch, path, entry)
         return ObjectInfo(path, entry[1], entry[0])
 
@@ -313,17 +335,20 @@ class LocalLake:
 
     def _stage(self, branch: str, path: str, entry: trees.Entry | None) -> None:
         with self._guard:
-            if branch not in self._staged and branch not in self._hidden:
-                self.head(branch)
+            self._check_branch(branch)
             self._staged.setdefault(branch, {})[path] = entry
+
+    def _check_branch(self, branch: str) -> None:
+        if branch not in self._staged and branch not in self._hidden:
+            self.head(branch)
 
     def commit(self, branch: str, message: str, metadata: Mapping[str, str]) -> str:
         """Commit what is staged on a branch."""
         with self._guard:
             changes = self._staged.pop(branch, {})
-        try:
             hidden = self._hidden.get(branch)
-            overlay = hidden.overlay if hidden is not None else Overlay()
+            overlay = hidden.overlay if hidden is not None else self._loose.pop(branch, Overlay())
+        try:
             while True:
                 head = self.head(branch)
                 tree = trees.apply(self._nodes(overlay), self._tree(head), changes)
@@ -339,6 +364,8 @@ class LocalLake:
         except LakeError:
             with self._guard:
                 self._staged[branch] = {**changes, **self._staged.get(branch, {})}
+                if hidden is None:
+                    self._loose.setdefault(branch, Overlay()).take(overlay)
             raise
 
     def merge(
@@ -370,11 +397,15 @@ class LocalLake:
         commits = reached(record, overlay)
         chunks = self._reached_chunks(commits, overlay)
         with self._db.writing() as connection:
-            row = connection.execute("SELECT target FROM refs WHERE name = ? AND kind = 'branch'", (branch,)).fetchone()
+            row = connection.execute(
+                f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", (branch,)
+            ).fetchone()
             if row is None:
                 raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
             if row[0] != expected:
                 return False
+            # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
+            self._check_there(connection, commits, overlay)
             if origin is not None:
                 settle(connection, origin)
             self._db.write(connection, chunks, [(each.commit.id, each.generation, each.body) for each in commits])
@@ -384,6 +415,22 @@ class LocalLake:
             origin.numbers.clear()
         self._graph.remember(commits)
         return True
+
+    def _check_there(self, connection: sqlite3.Connection, commits: list[Record], overlay: Overlay) -> None:
+        """Make sure that what is going to land builds on nothing that was collected since this process read it.
+
+        All that a new tree takes over from elsewhere is in the trees of commits that it descends from, and a commit
+        that is in the lake is there with its ancestors and their trees.
+        """
+        own = {each.commit.id for each in commits}
+        for parent in {parent for each in commits for parent in each.commit.parents} - own:
+            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (parent,)).fetchone():
+                raise NotFoundError(
+                    f"commit {parent} is not in the lake any more", hint="it was collected; begin from a branch's head"
+                )
+        for digest in overlay.objects:
+            if not self._objects.path(digest).exists():
+                raise LakeError(f"object {digest} was collected before it landed", hint="do it again")
 
     def _reached_chunks(self, commits: Iterable[Record], overlay: Overlay) -> list[tuple[str, bytes]]:
         """Return the chunks of the overlay that the commits' trees reach, each once."""
@@ -443,14 +490,17 @@ class LocalLake:
     @contextlib.contextmanager
     def importing(self) -> Iterator[Importer]:
         """Copy commits of another lake: each is on disk, whole, as soon as it is made."""
-        yield LocalImport(self._db, self._objects, self._graph, self._nodes, _INLINE)
+        with without_collection(self.root):
+            yield LocalImport(self._db, self._objects, self._graph, self._nodes, _INLINE)
 
     def move_branch(self, name: str, commit: str, *, expected: str) -> None:
         """Make a branch point at a commit, if it is where it was expected."""
-        self._graph.load(commit)
         with self._db.writing() as connection:
+            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (commit,)).fetchone():
+                raise NotFoundError(f"there is no commit {commit!r}")
             moved = connection.execute(
-                "UPDATE refs SET target = ? WHERE name = ? AND kind = 'branch' AND target = ?", (commit, name, expected)
+                f"UPDATE refs SET target = ? WHERE name = ? AND kind IN {_BRANCHES} AND target = ?",
+                (commit, name, expected),
             ).rowcount
         if not moved:
             self.head(name)
@@ -461,8 +511,24 @@ class LocalLake:
         return queue(self.root / "lock", self._patience)
 
     def sweep(self, before: int) -> int:
-        """Delete temporary files of dead processes; whatever else a transaction had died with its process."""
-        return self._objects.sweep()
+        """Delete old rehearsals, and temporary files of dead processes; all else of a transaction's died with it."""
+        hidden = [name for name in self._refs("hidden") if micros_of(name.removeprefix(REHEARSAL_PREFIX)) < before]
+        for name in hidden:
+            with contextlib.suppress(NotFoundError):
+                self._delete_ref(name, "branch")
+        return len(hidden) + self._objects.sweep()
+
+    def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
+        """Delete what no branch, tag or row leads to."""
+        try:
+            return Collector(self.root, self._db, self._objects, before, mentions).run(confirm)
+        finally:
+            self._parsed.clear()
+            self._graph.forget()
+
+    def retention(self) -> Retention | None:
+        """Return None: whatever is reached is kept."""
+        return None
 
     # -- reading ------------------------------------------------------------------------------------------------
     def _entry(self, ref: str, path: str) -> trees.Entry:

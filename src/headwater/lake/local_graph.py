@@ -168,3 +168,7 @@ class Graph:
     def remember(self, records: list[Record]) -> None:
         """Keep commits at hand that have just landed."""
         self._records.update((each.commit.id, each) for each in records)
+
+    def forget(self) -> None:
+        """Keep none of the commits at hand that are on disk, because some may be there no more."""
+        self._records.clear()

@@ -25,10 +25,17 @@ class Record:
 
 @dataclass(slots=True)
 class Overlay:
-    """Commits and chunks that only this process knows yet."""
+    """Commits and chunks that only this process knows yet, and the large objects that it has put for them."""
 
     commits: dict[str, Record] = field(default_factory=dict)
     chunks: dict[str, bytes] = field(default_factory=dict)
+    objects: set[str] = field(default_factory=set)
+
+    def take(self, other: Overlay) -> None:
+        """Add what another one holds."""
+        self.commits |= other.commits
+        self.chunks |= other.chunks
+        self.objects |= other.objects
 
 
 @dataclass(slots=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headwater.errors import InvalidInputError, NotFoundError
-from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, Commit, Lake
+from headwater.ids import timestamp
+from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
+from headwater.names import shown
 
-__all__ = ["Ref", "head", "locate", "origin_of", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "is_branch", "locate", "origin_of", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{8,64}")
-_FURTHEST = 10**9
+_WHOLE = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 1000
+_LIST_BRANCHES = "`headwater branch` lists them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +39,27 @@ def resolve(lake: Lake, text: str) -> Ref:
         NotFoundError: Nothing has that name, or the history does not go back that far.
     """
     found = _REF.fullmatch(text)
-    if found is None or len(text) > 1000:
-        raise InvalidInputError(
-            f"not a ref: {text[:80]!r}", hint="write a branch, a tag, a commit, main~3 or main@{2026-11-01T00:00:00Z}"
-        )
+    if found is None or len(text) > _LONGEST:
+        raise InvalidInputError(f"not a ref: {shown(text)}", hint=_meant(text))
     commit, branch = _base(lake, found["base"])
     if found["time"] is not None:
         if branch is None:
-            raise InvalidInputError(f"{text!r}: only a branch can be asked for a time", hint="write main@{...}")
-        commit = _at_time(lake, commit, parse_time(found["time"]), text)
+            raise InvalidInputError(f"{shown(text)}: only a branch can be asked for a time", hint="write main@{...}")
+        commit = _at_time(lake, branch, commit, parse_time(found["time"]))
     for step in found["steps"].split("~")[1:]:
         commit = _back(lake, commit, int(step[:10]) if step else 1, text)
     if found["time"] is not None or found["steps"]:
         branch = None
     return Ref(commit, branch)
+
+
+def _meant(text: str) -> str:
+    """Return what a user of git may have meant."""
+    if ".." in text:
+        return "give two refs apart from each other, such as main exp-42"
+    if "^" in text:
+        return "write main~1 for the commit before"
+    return "write a branch, a tag, a commit, main~3 or main@{2026-11-01T00:00:00Z}"
 
 
 def head(lake: Lake, branch: str) -> str:
@@ -55,9 +68,35 @@ def head(lake: Lake, branch: str) -> str:
     Raises:
         NotFoundError: There is no such branch.
     """
-    if branch.startswith(HIDDEN_PREFIX) or not _BRANCH.fullmatch(branch):
-        raise NotFoundError(f"there is no branch {branch[:80]!r}", hint="`headwater log` lists commits")
-    return lake.head(branch)
+    if not _may_be_branch(branch):
+        raise NotFoundError(f"there is no branch {shown(branch)}", hint=_LIST_BRANCHES)
+    try:
+        return lake.head(branch)
+    except NotFoundError:
+        raise NotFoundError(f"there is no branch {shown(branch)}", hint=_nearest(lake, branch)) from None
+
+
+def is_branch(lake: Lake, name: str) -> bool:
+    """Return whether there is a branch of a name that somebody wrote."""
+    return _may_be_branch(name) and name in lake.branches()
+
+
+def _may_be_branch(name: str) -> bool:
+    """Return whether a name that somebody wrote can be a branch's. That of a rehearsal is handed to its processes."""
+    hidden = name.startswith(HIDDEN_PREFIX) and not name.startswith(REHEARSAL_PREFIX)
+    return not hidden and len(name) <= _LONGEST and _BRANCH.fullmatch(name) is not None
+
+
+def _nearest(lake: Lake, branch: str) -> str:
+    """Return a hint for who named a branch that is not there."""
+    if branch in lake.tags():
+        return (
+            f"it is a tag: it can be read with --ref {branch}, and `headwater branch NAME --from {branch}` begins there"
+        )
+    import difflib
+
+    close = difflib.get_close_matches(branch, lake.branches(), 1)
+    return f"did you mean {close[0]}?" if close else _LIST_BRANCHES
 
 
 def origin_of(commit: Commit) -> str:
@@ -73,39 +112,71 @@ def locate(lake: Lake, commit: str) -> str:
 
 
 def _base(lake: Lake, name: str) -> tuple[str, str | None]:
-    if not name.startswith(HIDDEN_PREFIX):
-        if _BRANCH.fullmatch(name):
-            try:
-                return lake.head(name), name
-            except NotFoundError:
-                pass
-        tagged = lake.tags().get(name)
-        if tagged is not None:
-            return tagged, None
+    if _WHOLE.fullmatch(name) and lake.find_commits(name):
+        return name, None
+    if _may_be_branch(name):
+        with suppress(NotFoundError):
+            return lake.head(name), name
+    tags = lake.tags()
+    if name in tags and not name.startswith(HIDDEN_PREFIX):
+        return tags[name], None
     if _HEX.fullmatch(name):
         commits = lake.find_commits(name) or lake.find_copies(name)
         if len(commits) == 1:
             return commits[0], None
         if commits:
             raise InvalidInputError(f"{name!r} is short for several commits", hint="give more digits")
-    short = re.fullmatch(r"[0-9a-f]{4,7}", name)
-    hint = "a commit's ID needs 8 digits or more" if short else "`headwater log` lists commits"
-    raise NotFoundError(f"there is no branch, tag or commit {name!r}", hint=hint)
+    raise NotFoundError(f"there is no branch, tag or commit {shown(name)}", hint=_likely(lake, name, tags))
+
+
+def _likely(lake: Lake, name: str, tags: Iterable[str]) -> str:
+    """Return a hint for who wrote a ref that is nothing's."""
+    if name == "HEAD":
+        return "name the branch instead, such as main or main~1"
+    if re.fullmatch(r"[0-9a-f]{4,7}", name):
+        return "a commit's ID needs 8 digits or more"
+    if _HEX.fullmatch(name.lower()):
+        return "`headwater log` lists commits" if name == name.lower() else "commit IDs are in small letters"
+    if ".." in name or "^" in name:
+        return _meant(name)
+    last = name.rpartition("/")[2]
+    if last != name and last in lake.branches():
+        return f"did you mean {last}? Branches of a lake have no remotes and no folders"
+    import difflib
+
+    close = difflib.get_close_matches(name, [*lake.branches(), *tags], 1)
+    return f"did you mean {close[0]}?" if close else "`headwater branch` and `headwater tag` list what there is"
 
 
 def _back(lake: Lake, commit: str, steps: int, text: str) -> str:
-    if steps < _FURTHEST:
-        for count, each in enumerate(lake.log(commit, first_parent=True)):
-            if count == steps:
-                return each.id
-    raise NotFoundError(f"the history does not go back as far as {text!r}", hint="`headwater log` lists commits")
+    count, first = -1, ""
+    for count, each in enumerate(lake.log(commit, first_parent=True)):
+        first = each.id
+        if count == steps:
+            return first
+    raise NotFoundError(
+        f"the history does not go back as far as {shown(text)}",
+        hint=f"its first commit is {count} {'step' if count == 1 else 'steps'} back: {first[:12]}",
+    )
 
 
-def _at_time(lake: Lake, commit: str, micros: int, text: str) -> str:
+def _at_time(lake: Lake, branch: str, commit: str, micros: int) -> str:
+    """Return the last first-parent commit that was made by a time, as the branch's own clock has it.
+
+    Clocks of machines differ, and time must not go backwards: a commit is as late as the latest before it.
+    """
+    found, first = None, 0
     for each in lake.log(commit, first_parent=True):
-        if each.micros <= micros:
-            return each.id
-    raise NotFoundError(f"{text!r} is before the first commit", hint="`headwater log` lists commits with their times")
+        if each.micros > micros:
+            found = None
+        elif found is None:
+            found = each.id
+        first = each.micros
+    if found is None:
+        raise NotFoundError(
+            f"branch {branch!r} had no commit yet at {timestamp(micros)}", hint=f"its first is of {timestamp(first)}"
+        )
+    return found
 
 
 def parse_time(text: str) -> int:
@@ -118,6 +189,7 @@ def parse_time(text: str) -> int:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidInputError(f"not a time: {text!r}", hint="write 2026-11-01T00:00:00Z") from None
+        steps = f", or main~{text} to step back" if re.fullmatch("[0-9]{1,6}", text) else ""
+        raise InvalidInputError(f"not a time: {shown(text)}", hint=f"write 2026-11-01T00:00:00Z{steps}") from None
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

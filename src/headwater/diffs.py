@@ -1,0 +1,247 @@
+"""What one commit has that another lacks, in the words of a registry; the cost follows what was added, not the lake."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headwater.context import Context
+from headwater.diff_parts import (
+    AddedDataset,
+    AddedDeployment,
+    AddedModel,
+    AddedRun,
+    AddedVersion,
+    ChangedLabel,
+)
+from headwater.difference import Difference, difference
+from headwater.errors import HeadwaterError, InvalidInputError, NotFoundError
+from headwater.fold import ACTOR, KIND, SUBJECT, TX
+from headwater.ids import from_micros
+from headwater.lake import refs
+from headwater.lake.base import Commit
+from headwater.model import LogEntry
+from headwater.names import parse_dataset, parse_model, shown
+from headwater.schema import TABLES
+from headwater.state import Fold
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Diff", "Diffs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What the right side has that the left side lacks; shows itself as a picture and tables in a notebook.
+
+    It is true where there is anything.
+    """
+
+    left: str
+    """The left side, as it was named."""
+    right: str
+    left_commit: str
+    right_commit: str
+    transactions: int
+    """How many transactions the right side has that the left side lacks; merges are not counted."""
+    lacking: int
+    """How many the left side has that the right side lacks."""
+    models: tuple[AddedModel, ...]
+    model_versions: tuple[AddedVersion, ...]
+    runs: tuple[AddedRun, ...]
+    datasets: tuple[AddedDataset, ...]
+    deployments: tuple[AddedDeployment, ...]
+    events: tuple[ChangedLabel, ...]
+    """Aliases, stages, descriptions, tags, policies, traffic, deletions and all else that was set anew."""
+    counts: Mapping[str, int]
+    """New rows by table: all that stands above, and `metrics`, `predictions`, `outcomes`, `lineage`."""
+    commits: tuple[LogEntry, ...] = field(default=(), repr=False)
+    """The right side's transactions, newest first."""
+
+    def __bool__(self) -> bool:
+        return bool(self.commits)
+
+    def changed(self, kind: str) -> list[ChangedLabel]:
+        """Return what was set anew of one kind, such as `alias`, `stage` or `policy`."""
+        return [each for each in self.events if each.kind == kind]
+
+    def _repr_html_(self) -> str:
+        from headwater.diff_html import page
+
+        return page(self)
+
+
+class Diffs:
+    """The service for differences.
+
+    Args:
+        context: What to work with; its branch or commit is the right side where none is named.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def diff(self, left: str, right: str | None = None) -> Diff:
+        """Return what one ref has that another lacks. See `Registry.diff`."""
+        with self._compared(left, right) as (fold, new, names):
+            return self._said(fold, new, *names)
+
+    def tables(self, left: str, right: str | None = None) -> dict[str, pa.Table]:
+        """Return the rows that one ref has and another lacks, by table. See `Registry.diff_tables`."""
+        with self._compared(left, right) as (_, new, _):
+            return {name: new.arrow(name) for name in TABLES if new.counts.get(name)}
+
+    def between(self, left: str, right: str, *, names: tuple[str, str] | None = None) -> Diff:
+        """Return what one commit has that another lacks.
+
+        Args:
+            left: A commit ID.
+            right: A commit ID.
+            names: What the two are called; by default the beginnings of their IDs.
+        """
+        with self._context.folds.at(left) as fold:
+            new = difference(self._context.lake, fold, right)
+            return self._said(fold, new, *(names or (left[:12], right[:12])))
+
+    # -- the two sides ------------------------------------------------------------------------------------------
+    @contextmanager
+    def _compared(self, left: str, right: str | None) -> Iterator[tuple[Fold, Difference, tuple[str, str]]]:
+        context = self._context
+        found = self._resolve(left)
+        if right is not None:
+            other = self._resolve(right).commit
+        else:
+            other = context.commit or context.lake.head(context.branch)
+        # A branch's own fold is brought forward; a fold of one commit would be made from nothing.
+        held = context.folds.at_head(found.branch) if found.branch else context.folds.at(found.commit)
+        with held as fold:
+            yield fold, difference(context.lake, fold, other), (left, context.ref if right is None else right)
+
+    def _resolve(self, ref: str) -> refs.Ref:
+        try:
+            return refs.resolve(self._context.lake, ref)
+        except (InvalidInputError, NotFoundError) as error:
+            hint = self._other_kind(ref)
+            if hint is None:
+                raise
+            raise InvalidInputError(f"{shown(ref)} is {hint[0]}, and a ref is needed", hint=hint[1]) from error
+
+    def _other_kind(self, text: str) -> tuple[str, str] | None:
+        """Return what a text names instead of a ref, and what to do then; None where it names nothing."""
+        with self._context.reading() as fold:
+            try:
+                model = parse_model(text)
+                named = fold.one("SELECT 1 FROM events WHERE standing AND kind = 'name' AND value = ?", model.name)
+                if named is not None and model.version is None and model.alias is None:
+                    return "a model", f"`headwater versions {text}` lists its versions"
+                if named is not None:
+                    return "a model version", f"`headwater compare {text} ...` puts versions side by side"
+            except HeadwaterError:
+                pass
+            try:
+                dataset = parse_dataset(text)
+                if fold.one("SELECT 1 FROM datasets WHERE name = ?", dataset.name) is not None:
+                    what = "a dataset" if dataset.semver is None else "a dataset version"
+                    return what, "`headwater data diff NAME@A NAME@B` compares versions of a dataset"
+            except HeadwaterError:
+                pass
+        return None
+
+    def _said(self, fold: Fold, new: Difference, left: str, right: str) -> Diff:
+        from headwater.diff_words import Words
+
+        words = Words(self._context.lake, fold, new)
+        wrote = [each for each in new.commits if each.metadata.get(TX) in new.transactions]
+        return Diff(
+            left=left,
+            right=right,
+            left_commit=fold.commit,
+            right_commit=new.right,
+            transactions=sum(each.metadata.get(KIND) != "merge" for each in wrote),
+            lacking=_lacking(fold, new),
+            models=tuple(words.models()),
+            model_versions=tuple(words.versions()),
+            runs=tuple(words.runs()),
+            datasets=tuple(words.datasets()),
+            deployments=tuple(words.deployments()),
+            events=tuple(words.labels()),
+            counts={name: new.counts[name] for name in TABLES if new.counts.get(name)},
+            commits=tuple(_entry(each) for each in reversed(wrote)),
+        )
+
+
+def _entry(commit: Commit) -> LogEntry:
+    about = commit.metadata
+    return LogEntry(
+        commit.id,
+        commit.parents,
+        from_micros(commit.micros),
+        about.get(ACTOR),
+        about.get(KIND),
+        about.get(SUBJECT) or None,
+        commit.message,
+    )
+
+
+def _lacking(fold: Fold, new: Difference) -> int:
+    """Return how many transactions the folded commit has that the other lacks, merges not counted."""
+    beyond = {each.id for each in new.commits}
+    shared = {parent for each in new.commits for parent in each.parents} - beyond or {new.right}
+    again = {each.metadata[TX] for each in new.commits if TX in each.metadata} - new.transactions
+    # What landed after all that the two share is the left side's alone.
+    position = max(fold.one("SELECT position FROM commits WHERE id = ?", each)[0] for each in shared)
+    count: int = fold.one(f"SELECT count(*) {_LATER}", position)[0]
+    count -= sum(fold.one(f"SELECT count(*) {_LATER} AND tx = ?", position, tx)[0] for tx in again)
+    (landed,) = fold.one("SELECT landed FROM commits WHERE position = ? LIMIT 1", position)
+    own = (_node(fold, each) for each in _beyond(fold, landed, shared))
+    return count + sum(tx is not None and tx not in again and kind != "merge" for _, _, tx, kind in own)
+
+
+_LATER = "FROM commits WHERE position > ? AND tx IS NOT NULL AND kind IS NOT 'merge'"
+
+
+def _beyond(fold: Fold, left: str, right: Collection[str]) -> list[str]:
+    """Return the commits of a fold that `left` reaches and no commit of `right` does.
+
+    Ancestors of both are walked, the youngest first, until only common ones are left. A commit is never older than its
+    parents, but it may be as old.
+    """
+    common: dict[str, bool] = {}
+    waiting: set[str] = set()
+    todo: list[tuple[int, str]] = []
+    undecided = 0
+
+    def meet(commit: str, is_common: bool) -> None:
+        nonlocal undecided
+        if common.get(commit, False) or (commit in common and not is_common):
+            return
+        if commit in waiting:
+            undecided -= 1
+        else:
+            waiting.add(commit)
+            heapq.heappush(todo, (-_node(fold, commit)[1], commit))
+        common[commit] = is_common
+        undecided += not is_common
+
+    for each in right:
+        meet(each, True)
+    meet(left, False)
+    oldest: int | None = None
+    while todo and (undecided or (oldest is not None and -todo[0][0] >= oldest)):
+        age, commit = heapq.heappop(todo)
+        waiting.discard(commit)
+        if not common[commit]:
+            undecided -= 1
+            oldest = -age
+        for parent in _node(fold, commit)[0].split():
+            meet(parent, common[commit])
+    return [commit for commit, is_common in common.items() if not is_common]
+
+
+def _node(fold: Fold, commit: str) -> tuple[str, int, str | None, str | None]:
+    parents, micros, tx, kind = fold.one("SELECT parents, micros, tx, kind FROM commits WHERE id = ?", commit)
+    return parents, micros, tx, kind

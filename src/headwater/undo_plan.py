@@ -1,0 +1,331 @@
+"""What it takes to undo some transactions: which events, and what rests on what they hide; writes none of them.
+
+What the transactions made is hidden. What they changed gets the value again that it had: that of the nearest events
+before, through `prev`, that are not theirs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from headwater.brought import Brought, brought_by
+from headwater.dependents import Place, dependents
+from headwater.errors import ConflictError, InvalidInputError
+from headwater.ids import from_micros
+from headwater.lake.base import Lake
+from headwater.state import Fold
+from headwater.subjects import event_called, model_of, value_called
+from headwater.tombstones import HIDDEN, RESTORED, visible
+
+__all__ = ["REVERTED", "Plan", "Reverted", "Write"]
+
+REVERTED = "headwater.reverted"
+"""Commit metadata of a revert: the transaction that it undid; of a merge, the merge's own."""
+
+_OWN_BOOKS = frozenset({"landed"})
+"""Kinds of events that say what was taken in, which stays true."""
+
+_ENTITIES = (
+    ("version", "versions", "version_id"),
+    ("dataset", "datasets", "dataset_id"),
+    ("run", "runs", "run_id"),
+    ("deployment", "deployments", "deployment_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """One thing that a revert changes.
+
+    Attributes:
+        kind: The kind of its event: `tombstone` where something is hidden or comes back, `alias`, `tag`, ...
+        name: What it is called, such as `flight-delay/3` or `flight-delay@champion`.
+        before: The value that it had; None where it had none.
+        after: The value that it has then; of a tombstone `hidden` or `restored`.
+    """
+
+    kind: str
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """New events of one place: one for each value, several only where several had stood before."""
+
+    place: Place
+    values: tuple[str | None, ...]
+    prev: tuple[str, ...]
+    before: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A row of the folded table of events."""
+
+    event_id: str
+    value: str | None
+    tx: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What it takes to undo some transactions, found out from a state that is not changed.
+
+    Attributes:
+        writes: The events that do it.
+        dependents: What would rest on something hidden, in words.
+    """
+
+    lake: Lake
+    fold: Fold
+    found: Brought
+    writes: list[Write] = field(init=False, default_factory=list)
+    dependents: list[str] = field(init=False, default_factory=list)
+    _inside: frozenset[str] = field(init=False)
+    _within: set[str] = field(init=False)
+    _superseded: list[Place] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._inside = self.found.transactions
+        # What undid a part of it, or undid that again, counts as a part of it: it is not what somebody did later.
+        self._within = set(self._inside) | _undone_of(self.fold, self._inside)
+        made = self._made()
+        created = self._created()
+        models = [each for each in created if not self._is_needed(each, made)]
+        hidden = [*models, *made]
+        transactions = [tx for tx in sorted(self._inside) if self._has_rows(tx)]
+        for each in [*hidden, *transactions]:
+            self._hide(each)
+        self._change(set(hidden) | set(transactions), set(hidden), set(created))
+        newly = {
+            write.place[0]
+            for write in self.writes
+            if write.place[1] == "tombstone" and HIDDEN in write.values and HIDDEN not in write.before
+        }
+        changed = {write.place: write.values for write in self.writes if write.place[1] in ("alias", "traffic")}
+        self.dependents = dependents(self.fold, newly, changed, self._inside)
+
+    # -- what it is about ---------------------------------------------------------------------------------------
+    def _made(self) -> list[str]:
+        """Return the IDs of the versions, dataset versions, runs and deployments that it made."""
+        found = []
+        for _, table, column in _ENTITIES:
+            rows = self.fold.rows(f"SELECT {column} FROM {table} WHERE tx IN {_GIVEN} ORDER BY {column}", self._given)
+            found += [str(each) for (each,) in rows]
+        return found
+
+    @property
+    def _given(self) -> str:
+        return json.dumps(sorted(self._inside))
+
+    def _created(self) -> list[str]:
+        """Return the IDs of the models that it made, and nobody else."""
+        # Two branches may have made one model: its name's first event is there twice then, and its row once.
+        rows = self.fold.rows(
+            "SELECT DISTINCT subject FROM events e WHERE kind = 'name' AND prev = '[]'"
+            f" AND tx IN {_GIVEN} AND NOT EXISTS (SELECT 1 FROM events o WHERE o.subject = e.subject"
+            f" AND o.kind = 'name' AND o.prev = '[]' AND o.tx NOT IN {_GIVEN}) ORDER BY subject",
+            self._given,
+            self._given,
+        )
+        return [str(model_id) for (model_id,) in rows]
+
+    def _is_needed(self, model_id: str, made: Collection[str]) -> bool:
+        """Return whether a model has versions that stay."""
+        rows = self.fold.rows(
+            f"SELECT version_id FROM versions v WHERE model_id = ? AND {visible('v.version_id')}", model_id
+        )
+        return any(version_id not in made for (version_id,) in rows)
+
+    def _has_rows(self, tx: str) -> bool:
+        """Return whether a transaction wrote rows that have no ID: edges, predictions, outcomes or metrics."""
+        for table in ("lineage", "batches"):
+            if self.fold.one(f"SELECT 1 FROM {table} WHERE tx = ?", tx) is not None:
+                return True
+        commit = self.fold.one("SELECT id, parents, kind FROM commits WHERE tx = ?", tx)
+        if commit is None or commit[2] == "merge" or not commit[1]:
+            return False
+        # Metrics are not folded; the commit shows whether there are any.
+        before = commit[1].partition(" ")[0]
+        return next(iter(self.lake.diff(before, commit[0], "tables/metrics/")), None) is not None
+
+    # -- what has to be written ---------------------------------------------------------------------------------
+    def _hide(self, subject: str) -> None:
+        """Hide something, unless a revert has hidden it."""
+        standing = self._standing(subject, "tombstone", "")
+        hiding = [each for each in standing if each.value == HIDDEN]
+        if not any(each.tx in self._within or self._is_revert(each.tx) for each in hiding):
+            self._write((subject, "tombstone", ""), [HIDDEN], standing)
+
+    def _is_revert(self, tx: str) -> bool:
+        return self.fold.one("SELECT 1 FROM commits WHERE tx = ? AND kind = 'revert'", tx) is not None
+
+    def _change(self, subjects: Collection[str], hidden: Collection[str], created: Collection[str]) -> None:
+        """Give back what its events changed, but for what is hidden as a whole.
+
+        Args:
+            subjects: Whose tombstones are dealt with already.
+            hidden: The IDs that are hidden: what was said of them stays with them.
+            created: Models that it made, whose names are theirs.
+        """
+        rows = self.fold.rows(
+            f"SELECT DISTINCT subject, kind, key FROM events WHERE tx IN {_GIVEN} ORDER BY kind, subject, key",
+            self._given,
+        )
+        for subject, kind, key in rows:
+            names_it = kind == "name" and subject in created
+            if kind in _OWN_BOOKS or names_it or (kind == "tombstone" and subject in subjects):
+                continue
+            if subject in hidden and kind not in ("alias", "traffic"):
+                continue
+            standing = self._standing(subject, kind, key)
+            ours = [each for each in standing if each.tx in self._within]
+            if not ours:
+                if subject not in hidden:
+                    self._superseded.append((subject, kind, key))
+                continue
+            others = [each.value for each in standing if each.tx not in self._within]
+            values = list(dict.fromkeys(others)) or self._before(subject, kind, key, ours)
+            undone = all(each.tx not in self._inside for each in ours)
+            if not (undone and set(values) == {each.value for each in standing}):
+                self._write((subject, kind, key), values, standing)
+
+    def _standing(self, subject: str, kind: str, key: str) -> list[_Event]:
+        rows = self.fold.rows(_STANDING, subject, kind, key)
+        return [_Event(*row) for row in rows]
+
+    def _before(self, subject: str, kind: str, key: str, events: Iterable[_Event]) -> list[str | None]:
+        """Return the values that stood before it: those of the nearest events through `prev` that are not of it."""
+        found: dict[str, str | None] = {}
+        todo = [each.event_id for each in events]
+        seen = set(todo)
+        while todo:
+            (text,) = self.fold.one("SELECT prev FROM events WHERE event_id = ?", todo.pop())
+            for event_id in json.loads(text):
+                row = self.fold.one("SELECT value, tx FROM events WHERE event_id = ?", event_id)
+                if row is None or event_id in seen:
+                    continue
+                seen.add(event_id)
+                if row[1] in self._within:
+                    todo.append(event_id)
+                else:
+                    found[event_id] = row[0]
+        values = list(dict.fromkeys(found[each] for each in sorted(found)))
+        return values or [self._at_first(subject, kind, key)]
+
+    def _at_first(self, subject: str, kind: str, key: str) -> str | None:
+        """Return what was so before any event: what the row of a version, run or dataset says."""
+        if kind == "tombstone":
+            return RESTORED
+        column = {"tag": "tags", "param": "params", "description": "description"}.get(kind)
+        if column is None:
+            return None
+        for _, table, name in _ENTITIES[:3]:
+            row = self.fold.one(f"SELECT row FROM {table} WHERE {name} = ?", subject)
+            if row is not None:
+                given = json.loads(row[0]).get(column)
+                value = given.get(key) if isinstance(given, dict) else given
+                return None if value is None else str(value)
+        return None
+
+    def _write(self, place: Place, values: Iterable[str | None], standing: Iterable[_Event]) -> None:
+        standing = list(standing)
+        before = dict.fromkeys(each.value for each in standing)
+        prev = tuple(each.event_id for each in standing)
+        self.writes.append(Write(place, tuple(values), prev, tuple(before)))
+
+    # -- what is said of it -------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Make sure that it can be undone, and is not.
+
+        Raises:
+            ConflictError: Something has changed since what it changed, or it is undone already.
+            InvalidInputError: There is nothing in it that could be undone.
+        """
+        if self._superseded:
+            raise self._changed_later()
+        if self.writes:
+            return
+        undone = self._within - self._inside
+        row = self.fold.one(
+            f"SELECT id FROM commits WHERE tx IN {_GIVEN} ORDER BY position DESC", json.dumps([*undone])
+        )
+        row = row or self._hidden_by()
+        if row is None:
+            raise InvalidInputError(
+                f"there is nothing in commit {self.found.commit[:12]} that could be undone: {self.found.message}"
+            )
+        raise ConflictError(
+            f"commit {self.found.commit[:12]} is undone already, by {row[0][:12]}",
+            hint=f"`headwater revert {row[0][:12]}` brings it back",
+        )
+
+    def _hidden_by(self) -> tuple[str] | None:
+        """Return the commit of the revert that hid what it made, as part of more."""
+        for each in [*self._made(), *self._inside]:
+            row = self.fold.one(
+                "SELECT c.id FROM events e JOIN commits c ON c.tx = e.tx WHERE e.standing AND e.subject = ?"
+                " AND e.kind = 'tombstone' AND e.value = ?",
+                each,
+                HIDDEN,
+            )
+            if row is not None:
+                return (str(row[0]),)
+        return None
+
+    def _changed_later(self) -> ConflictError:
+        subject, kind, key = self._superseded[0]
+        value, actor, micros, commit = self.fold.one(_LATER, subject, kind, key)
+        name = event_called(self.fold, subject, kind, key)
+        told = value_called(self.fold, kind, value)
+        when = from_micros(micros).strftime("%Y-%m-%d %H:%M UTC")
+        more = len(self._superseded) - 1
+        return ConflictError(
+            f"{name} was changed since, to {'nothing' if told is None else told}, by {actor} on {when} in commit"
+            f" {(commit or '')[:12]}" + (f", and {more:,} more" if more else ""),
+            hint=f"undo that first: `headwater revert {(commit or '')[:12]}`",
+        )
+
+    def told(self) -> list[Reverted]:
+        """Return what changes, in words."""
+        found = []
+        for write in self.writes:
+            subject, kind, key = write.place
+            before, after = (
+                " and ".join(str(value_called(self.fold, kind, value) or "nothing") for value in values) or None
+                for values in (write.before, write.values)
+            )
+            none = [all(value is None for value in values) for values in (write.before, write.values)]
+            name = event_called(self.fold, subject, kind, key)
+            found.append(Reverted(kind, name, None if none[0] else before, None if none[1] else after))
+        return found
+
+    def models(self) -> list[str]:
+        """Return the IDs of the models that it touches."""
+        found = {model_of(self.fold, write.place[0]) for write in self.writes}
+        return sorted(each for each in found if each is not None)
+
+
+_GIVEN = "(SELECT value FROM json_each(?))"
+_STANDING = """SELECT event_id, value, tx FROM events
+    WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id"""
+_LATER = """SELECT value, actor, recorded_at, (SELECT id FROM commits c WHERE c.tx = e.tx) FROM events e
+    WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id DESC"""
+
+
+def _undone_of(fold: Fold, transactions: Collection[str]) -> set[str]:
+    """Return the reverts that undid nothing but parts of some transactions, and the reverts of those."""
+    reverts = {}
+    for tx, text in fold.rows("SELECT tx, metadata FROM commits WHERE kind = 'revert' AND tx IS NOT NULL"):
+        target = json.loads(text or "{}").get(REVERTED)
+        commit = fold.one("SELECT id FROM commits WHERE tx = ?", target)
+        if commit is not None:
+            reverts[tx] = brought_by(fold, commit[0], "").transactions
+    within = set(transactions)
+    while new := {tx for tx, undone in reverts.items() if tx not in within and undone <= within}:
+        within |= new
+    return within - set(transactions)

@@ -1,0 +1,111 @@
+"""Undoing a transaction, or all that a merge brought, by new events: no row and no file is taken back.
+
+Undoing the undoing is no other thing, and brings everything back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from headwater.brought import Brought, brought_by
+from headwater.context import Context
+from headwater.errors import ConflictError, InvalidInputError
+from headwater.lake import refs
+from headwater.names import check_text
+from headwater.state import Fold
+from headwater.transaction import Transaction
+from headwater.undo_plan import REVERTED, Plan, Reverted
+
+__all__ = ["Revert", "Reverted", "Undoing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """What a revert came to, or would come to.
+
+    Attributes:
+        commit: The revert's commit; None where nothing was written.
+        undone: The commit of what it undid.
+        message: What the log says of that.
+        transactions: How many transactions it undid: more than one for a merge.
+        changes: What it changed.
+        dependents: What rests on something that is hidden now, in words.
+        reason: Why.
+        dry_run: Whether it was only asked for.
+    """
+
+    commit: str | None
+    undone: str
+    message: str
+    transactions: int
+    changes: tuple[Reverted, ...]
+    dependents: tuple[str, ...]
+    reason: str | None = None
+    dry_run: bool = False
+
+
+class Undoing:
+    """The service that undoes transactions.
+
+    Args:
+        context: What to work with.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def revert(self, ref: str, *, reason: str | None = None, force: bool = False, dry_run: bool = False) -> Revert:
+        """Undo what a commit brought. See `Registry.revert`."""
+        context = self._context
+        context.check_writable()
+        if reason is not None and len(check_text(reason, "reason")) > 10_000:
+            raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
+        commit = refs.resolve(context.lake, ref).commit
+
+        def decide(fold: Fold) -> tuple[Brought, Plan, Revert]:
+            found = brought_by(fold, commit, context.branch)
+            plan = Plan(context.lake, fold, found)
+            plan.check()
+            if plan.dependents and not force and not dry_run:
+                raise _rested_on(found, plan.dependents)
+            done = Revert(
+                None,
+                found.commit,
+                found.message,
+                len(found.transactions),
+                tuple(plan.told()),
+                tuple(plan.dependents),
+                reason,
+                dry_run,
+            )
+            return found, plan, done
+
+        def work(tx: Transaction) -> Revert:
+            found, plan, done = decide(tx.fold)
+            for write in plan.writes:
+                subject, kind, key = write.place
+                for value in write.values:
+                    tx.event(subject, kind, value, key=key, reason=reason, prev=write.prev)
+            for model_id in plan.models():
+                tx.fence(model_id)
+            tx.subject = found.commit[:12]
+            tx.message = f"revert {found.commit[:8]}: {found.message}" + (f": {reason}" if reason else "")
+            tx.metadata = {REVERTED: found.tx}
+            return done
+
+        if dry_run:
+            with context.reading() as fold:
+                return decide(fold)[2]
+        landing = context.write("revert", work)
+        return replace(landing.result, commit=landing.commit)
+
+
+def _rested_on(found: Brought, names: list[str]) -> ConflictError:
+    return ConflictError(
+        f"{found.message!r} can't be undone while something rests on it: {_listed(names)}",
+        hint="undo or move that first, or `--force` leaves it as it is",
+    )
+
+
+def _listed(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -1,0 +1,1 @@
+SELECT * FROM hidden_transactions ORDER BY tx
