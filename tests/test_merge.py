@@ -243,6 +243,101 @@ def test_one_file_of_predictions_taken_in_on_two_branches_counts_once(
     assert registry.branch("left").merge("main~1").rows["predictions"] == 50
 
 
+# -- deleted on one side, used on the other ---------------------------------------------------------------------------
+def use_alias(registry: Registry, model: Path) -> None:
+    registry.set_alias("flight-delay", "champion", 2)
+
+
+def use_deployment(registry: Registry, model: Path) -> None:
+    registry.deploy("flight-delay/2", "production")
+    registry.deploy("flight-delay/1", "production", mode="canary", traffic=20)
+
+
+def use_by_registering(registry: Registry, model: Path) -> None:
+    registry.register("flight-delay", model)
+
+
+USES = {
+    "alias": (use_alias, "flight-delay/2", "tombstone:flight-delay/2", "alias champion"),
+    "deployment": (use_deployment, "flight-delay/2", "tombstone:flight-delay/2", "serves production"),
+    "version": (use_by_registering, "flight-delay", "tombstone:flight-delay", "version 3"),
+    "alias of a deleted model": (use_alias, "flight-delay", "tombstone:flight-delay", "alias champion"),
+}
+
+
+@pytest.mark.parametrize("deleted_here", [True, False], ids=["ours deleted", "theirs deleted"])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "deleted"])
+@pytest.mark.parametrize("what", USES)
+def test_deleted_on_one_side_and_used_on_the_other(
+    registry: Registry, model: Path, what: str, kept: bool, deleted_here: bool
+) -> None:
+    use, deleted, name, words = USES[what]
+    for _ in range(2):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    deleting, using = (registry, exp) if deleted_here else (exp, registry)
+    deleting.delete(deleted)
+    use(using, model)
+    before = registry.head
+    with pytest.raises(MergeConflictError, match=f"main and exp-42 disagree about {name}") as caught:
+        registry.merge("exp-42")
+    assert registry.head == before
+    (conflict,) = caught.value.conflicts
+    values = (conflict.ours.value, conflict.theirs.value)
+    assert values == (("deleted", words) if deleted_here else (words, "deleted"))
+
+    side = "ours" if deleted_here != kept else "theirs"
+    merge = registry.merge("exp-42", resolve={name: side})
+    assert merge.settled == {name: side}
+    numbers = sorted(version.version for each in registry.models() for version in registry.versions(each.name))
+    serving = {each.reference: each.traffic for each in registry.serving()}
+    aliases = {each.alias: each.version for model in registry.models() for each in registry.aliases(model.name)}
+    if kept:
+        assert numbers == ([1, 2, 3] if what == "version" else [1, 2])
+        assert serving == ({"flight-delay/2": 80.0, "flight-delay/1": 20.0} if what == "deployment" else {})
+        assert aliases == ({"champion": 2} if "alias" in what else {})
+    else:
+        assert numbers == ([] if deleted == "flight-delay" else [1])
+        assert serving == ({"flight-delay/1": 20.0} if what == "deployment" else {})
+        assert aliases == {}
+    # and it stays so when the other branch takes it in
+    exp.merge("main")
+    assert rows_of(exp) == rows_of(registry)
+    assert registry.merge("exp-42").up_to_date
+
+
+def test_an_alias_is_settled_before_what_it_would_point_at(registry: Registry, model: Path) -> None:
+    for _ in range(3):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    registry.delete("flight-delay/2")
+    registry.set_alias("flight-delay", "champion", 1)
+    exp.set_alias("flight-delay", "champion", 2)
+    (alias,) = registry.merge("exp-42", dry_run=True).conflicts
+    assert alias.name == "alias:flight-delay@champion"
+    with pytest.raises(MergeConflictError, match=r"about tombstone:flight-delay/2$"):
+        registry.merge("exp-42", resolve={"alias:flight-delay@champion": "theirs"})
+    merge = registry.merge(
+        "exp-42", resolve={"alias:flight-delay@champion": "theirs", "tombstone:flight-delay/2": "ours"}
+    )
+    assert len(merge.settled) == 2
+    assert registry.aliases("flight-delay") == []
+    exp.merge("main")
+    assert rows_of(exp) == rows_of(registry)
+
+
+def test_what_both_deleted_or_only_labelled_is_no_conflict(registry: Registry, model: Path) -> None:
+    for _ in range(3):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    for each in (registry, exp):
+        each.delete("flight-delay/3")
+    registry.delete("flight-delay/2")
+    exp.tag("flight-delay/2", {"team": "ops"})
+    assert registry.merge("exp-42").conflicts == ()
+    assert [version.version for version in registry.versions("flight-delay")] == [1]
+
+
 # -- wrong use --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("source", "into", "error", "message"),

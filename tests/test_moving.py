@@ -603,3 +603,72 @@ def test_a_conflict_is_shown_with_both_sides(laptop: Registry, there: str, artif
     assert "disagree about alias:m@champion" in result.stderr
     cli.out("pull-from", there, "--resolve", "alias:m@champion=ours")
     assert laptop.resolve("m@champion").version == 1
+
+
+# -- what else may come -----------------------------------------------------------------------------------------------
+def test_what_only_a_row_names_outlives_the_collection_in_every_copy(
+    laptop: Registry, there: str, artifact: Path, tmp_path: Path
+) -> None:
+    everything(laptop, tmp_path)
+    push(laptop, there)
+    with headwater.create(str(tmp_path / "again"), actor="eve") as again:
+        again.pull_from(there)
+        again.gc(grace=0)
+        assert again.dataset("pinned").arrow().num_rows == 2
+        assert again.verify() == laptop.verify()
+        assert again.pull_from(there).commits == 0
+        assert push(again, there).commits == 0
+
+
+def test_what_was_undone_and_deleted_is_so_there_too(laptop: Registry, there: str, artifact: Path) -> None:
+    undone = laptop.register("m", artifact)
+    laptop.register("m", artifact)
+    laptop.register("gone", artifact)
+    laptop.delete("gone/1", reason="a mistake")
+    laptop.revert(undone.commit)
+    push(laptop, there)
+    with headwater.open(there) as server:
+        same(laptop, server)
+        assert [each.version for each in server.versions("m")] == [2]
+        server.revert(server.log(limit=1)[0].commit)
+    laptop.pull_from(there)
+    assert [each.version for each in laptop.versions("m")] == [2, 1]
+
+
+def test_a_pull_that_is_interrupted_leaves_everything_and_goes_on(
+    laptop: Registry, there: str, artifact: Path, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        laptop.register("m", artifact)
+    push(laptop, there)
+    with headwater.create(str(tmp_path / "again"), actor="eve") as again:
+        head = again.head
+
+        def stop(sent: Sent) -> None:
+            if sent.commits == 4:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            again.pull_from(there, tell=stop)
+        assert again.head == head
+        assert again.models() == []
+        rest = again.pull_from(there).commits
+        assert rest == len(list(laptop._context.lake.commits())) - 1 - 4
+        same(laptop, again)
+
+
+def test_the_picture_of_a_branch_is_the_same_whichever_way_it_came(
+    laptop: Registry, there: str, artifact: Path, tmp_path: Path
+) -> None:
+    """A branch that moved forward to a merge of itself into another has its first parents from there."""
+    laptop.register("m", artifact)
+    push(laptop, there)
+    with headwater.open(there, actor="bob") as server:
+        server.register("theirs", artifact)
+        laptop.register("ours", artifact)
+        assert server.log(limit=1)[0].message == "register theirs/1"
+        laptop.pull_from(there)
+        push(laptop, there)
+        same(laptop, server)
+        for ref in ("main~1", "main~2"):
+            assert rows(server.at(ref)) == rows(laptop.at(ref))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from headwater.ancestry import Standing, standing
 from headwater.context import Context
-from headwater.errors import ConflictError, InvalidInputError, NotFoundError
+from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, NotFoundError
 from headwater.fold import ACTOR, KIND, SUBJECT, TX
-from headwater.ids import from_micros
+from headwater.ids import from_micros, new_id
 from headwater.lake import refs
-from headwater.lake.base import HIDDEN_PREFIX, Commit, Lake
+from headwater.lake.base import HIDDEN_PREFIX, REHEARSAL_PREFIX, Commit, Lake
 from headwater.names import check_branch, check_tag, shown
 from headwater.state import Fold
 
@@ -133,6 +134,7 @@ class Branches:
                     hint=f"`headwater merge {name}` brings it over; --force deletes it all the same",
                 )
             lake.delete_branch(name)
+        it.folds.forget(name)
         return found
 
     def _lacks(self, head: str) -> bool:
@@ -141,6 +143,18 @@ class Branches:
             return True
         with self._context.reading() as fold:
             return bool(standing(self._context.lake, fold, head).ahead)
+
+    def begin_rehearsal(self) -> str:
+        """Make a hidden branch of what is read, which other processes can work on too, and return its name."""
+        name = f"{REHEARSAL_PREFIX}{new_id()}"
+        self._context.lake.create_branch(name, self._commit(None), hidden=True, lasting=True)
+        return name
+
+    def end_rehearsal(self, name: str) -> None:
+        """Throw a rehearsal's branch away; one that can't be now is swept when it is a day old."""
+        with suppress(HeadwaterError):
+            self._context.lake.delete_branch(name)
+        self._context.folds.forget(name)
 
     def standing(self) -> Standing | None:
         """Return how what is read stands to the default branch; None if that is what is read."""

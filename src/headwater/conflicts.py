@@ -19,10 +19,35 @@ from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
 
-__all__ = ["Conflict", "MergeConflictError", "Side", "find_conflicts", "side_for"]
+__all__ = [
+    "Conflict",
+    "MergeConflictError",
+    "Place",
+    "Side",
+    "Standing",
+    "Union",
+    "Words",
+    "find_conflicts",
+    "side_for",
+]
 
 _SETTLED_BY_RULE = frozenset({"tombstone", "status", "gate", "check", "approval", "override", "role", "key"})
 """Kinds of which two may stand: what stands then is a rule of those who read them, such as `hidden stands`."""
+
+Place = tuple[str, str, str]
+"""What an event is about: subject, kind and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An event that stands: when (microseconds), by whom, and the commit that holds its transaction."""
+
+    event_id: str
+    value: str | None
+    recorded_at: int
+    actor: str
+    commit: str | None
+    tx: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,50 +100,70 @@ class MergeConflictError(ConflictError):
         self.conflicts = tuple(conflicts)
 
 
-def find_conflicts(fold: Fold, new: Difference) -> list[Conflict]:
-    """Return what would stand at two values if a difference were added to a state, in order of name."""
-    superseded = new.superseded()
-    theirs: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for event in new.standing():
-        if event["kind"] not in _SETTLED_BY_RULE:
-            theirs.setdefault((event["subject"], event["kind"], event["key"]), []).append(event)
-    words = _Words(fold, new)
+class Union:
+    """The events that stand once a difference is added to a state, and the registry's words for what they are about.
+
+    Args:
+        fold: The state: `ours`.
+        new: What is added: `theirs`.
+    """
+
+    def __init__(self, fold: Fold, new: Difference) -> None:
+        self.fold = fold
+        self.new = new
+        self.words = Words(fold, new)
+        self.added: dict[Place, list[dict[str, Any]]] = {}
+        for event in new.standing():
+            self.added.setdefault((event["subject"], event["kind"], event["key"]), []).append(event)
+        self._superseded = new.superseded()
+
+    def ours(self, subject: str, kind: str, key: str = "") -> list[Standing]:
+        """Return what stands of the state's own events, the oldest first."""
+        rows = self.fold.rows(_STANDING, subject, kind, key)
+        return [Standing(*row) for row in rows if row[0] not in self._superseded]
+
+    def theirs(self, subject: str, kind: str, key: str = "") -> list[Standing]:
+        """Return what stands of the added events, the oldest first."""
+        return [
+            Standing(e["event_id"], e["value"], e["recorded_at"], e["actor"], self.words.commit(e["tx"]), e["tx"])
+            for e in self.added.get((subject, kind, key), ())
+        ]
+
+    def both(self, subject: str, kind: str, key: str = "") -> list[Standing]:
+        """Return everything that stands, ours first."""
+        return [*self.ours(subject, kind, key), *self.theirs(subject, kind, key)]
+
+    def superseded(self, event_id: str) -> bool:
+        """Return whether an added event supersedes one of the state's."""
+        return event_id in self._superseded
+
+
+def find_conflicts(union: Union) -> list[Conflict]:
+    """Return what would stand at two values, in order of name."""
     found = []
-    for (subject, kind, key), events in theirs.items():
-        ours = [row for row in fold.rows(_STANDING, subject, kind, key) if row[0] not in superseded]
-        values = {row[1] for row in ours} | {event["value"] for event in events}
-        if not ours or len(values) < 2:
+    for subject, kind, key in union.added:
+        if kind in _SETTLED_BY_RULE:
             continue
-        mine, yours = ours[-1], events[-1]
-        found.append(
-            Conflict(
-                words.name(subject, kind, key),
-                kind,
-                subject,
-                key,
+        ours, theirs = union.ours(subject, kind, key), union.theirs(subject, kind, key)
+        if ours and len({each.value for each in (*ours, *theirs)}) > 1:
+            name = union.words.name(subject, kind, key)
+            sides = (
                 Side(
-                    words.value(kind, mine[1]),
-                    mine[3],
-                    from_micros(mine[2]),
-                    mine[4],
-                    mine[1],
-                    tuple(row[0] for row in ours),
-                ),
-                Side(
-                    words.value(kind, yours["value"]),
-                    yours["actor"],
-                    from_micros(yours["recorded_at"]),
-                    words.commit(yours["tx"]),
-                    yours["value"],
-                    tuple(event["event_id"] for event in events),
-                ),
+                    union.words.value(kind, side[-1].value),
+                    side[-1].actor,
+                    from_micros(side[-1].recorded_at),
+                    side[-1].commit,
+                    side[-1].value,
+                    tuple(each.event_id for each in side),
+                )
+                for side in (ours, theirs)
             )
-        )
+            found.append(Conflict(name, kind, subject, key, *sides))
     return sorted(found, key=lambda conflict: conflict.name)
 
 
-_STANDING = """SELECT event_id, value, recorded_at, actor, (SELECT id FROM commits c WHERE c.tx = e.tx) FROM events e
-    WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id"""
+_STANDING = """SELECT event_id, value, recorded_at, actor, (SELECT id FROM commits c WHERE c.tx = e.tx), tx
+    FROM events e WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id"""
 
 
 def side_for(conflict: Conflict, *, ours: bool, theirs: bool, resolve: Mapping[str, str]) -> Side | None:
@@ -135,7 +180,7 @@ def side_for(conflict: Conflict, *, ours: bool, theirs: bool, resolve: Mapping[s
     return conflict.ours if choice == "ours" else conflict.theirs
 
 
-class _Words:
+class Words:
     """The registry's words for the subjects and values of events, of both sides."""
 
     def __init__(self, fold: Fold, new: Difference) -> None:
@@ -147,21 +192,27 @@ class _Words:
         self._names = {event["subject"]: event["value"] for event in new.standing() if event["kind"] == "name"}
         self._commits = {commit.metadata.get("headwater.tx"): commit.id for commit in new.commits}
 
+    def model_of(self, version_id: str) -> str | None:
+        """Return the model of an added version."""
+        found = self._versions.get(version_id)
+        return found[0] if found is not None else None
+
     def commit(self, tx: str) -> str | None:
+        """Return the added commit that holds a transaction."""
         return self._commits.get(tx)
 
     def name(self, subject: str, kind: str, key: str) -> str:
         """Return what a conflict is called."""
-        return f"{kind}:{self._subject(subject)}" + (f"@{quote(key)}" if key else "")
+        return f"{kind}:{self.subject(subject)}" + (f"@{quote(key)}" if key else "")
 
     def value(self, kind: str, value: str | None) -> str | None:
         """Return a value as people write it."""
         if value is not None and kind == "alias":
-            return self._version(value) or value
+            return self.version(value) or value
         if value is not None and kind == "traffic":
             return (
                 ", ".join(
-                    f"{self._version(each['version_id']) or each['version_id']} {each['mode']}"
+                    f"{self.version(each['version_id']) or each['version_id']} {each['mode']}"
                     + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
                     for each in json.loads(value)
                 )
@@ -169,8 +220,9 @@ class _Words:
             )
         return value
 
-    def _subject(self, subject: str) -> str:
-        version = self._version(subject)
+    def subject(self, subject: str) -> str:
+        """Return what people call the subject of an event: `flight-delay/7`, `flights@1.1.0`."""
+        version = self.version(subject)
         if version is not None:
             return version
         if self._fold.one("SELECT 1 FROM models WHERE model_id = ?", subject) is not None:
@@ -182,7 +234,8 @@ class _Words:
             f"{quote(dataset[0])}@{dataset[1]}" if dataset is not None else quote(self._names.get(subject) or subject)
         )
 
-    def _version(self, version_id: str) -> str | None:
+    def version(self, version_id: str) -> str | None:
+        """Return what people call a version; None where neither side has it."""
         found = self._versions.get(version_id) or self._fold.one(
             "SELECT model_id, version FROM versions WHERE version_id = ?", version_id
         )

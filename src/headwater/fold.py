@@ -26,6 +26,7 @@ __all__ = [
     "fold_commits",
     "fold_files",
     "fold_rows",
+    "unfold",
     "wipe",
 ]
 
@@ -94,6 +95,51 @@ def wipe(connection: sqlite3.Connection) -> None:
         *("runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
+
+
+def unfold(connection: sqlite3.Connection, position: int) -> set[str]:
+    """Forget the commits that landed after a position, and the rows of their transactions.
+
+    Returns:
+        The tables of which rows may be missing now, because another transaction had written them too.
+    """
+    connection.execute("CREATE TEMP TABLE gone (tx TEXT PRIMARY KEY) WITHOUT ROWID")
+    try:
+        # A history that went through another lake may have brought one transaction in two commits.
+        connection.execute(
+            "INSERT INTO gone SELECT tx FROM commits WHERE tx IS NOT NULL AND position > :position"
+            " EXCEPT SELECT tx FROM commits WHERE tx IS NOT NULL AND position <= :position",
+            {"position": position},
+        )
+        _unfold_events(connection)
+        for name in ("versions", "datasets", "runs", "deployments", "lineage", "batches"):
+            connection.execute(f"DELETE FROM {name} WHERE tx IN (SELECT tx FROM gone)")
+        # Of a model that several transactions made, only the first is kept.
+        lost = connection.execute("DELETE FROM models WHERE tx IN (SELECT tx FROM gone)").rowcount
+        connection.execute(
+            "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
+            " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
+        )
+        connection.execute("DELETE FROM commits WHERE position > ?", (position,))
+    finally:
+        connection.execute("DROP TABLE gone")
+    return {"models"} if lost else set()
+
+
+def _unfold_events(connection: sqlite3.Connection) -> None:
+    """Forget events, and let stand again what nothing else supersedes."""
+    gone = connection.execute(
+        "SELECT event_id, subject, kind, key, prev FROM events WHERE tx IN (SELECT tx FROM gone)"
+    ).fetchall()
+    connection.executemany("DELETE FROM events WHERE event_id = ?", [(event,) for event, *_ in gone])
+    freed: dict[tuple[str, str, str], set[str]] = {}
+    for _, subject, kind, key, prev in gone:
+        freed.setdefault((subject, kind, key), set()).update(json.loads(prev))
+    for which, events in freed.items():
+        others = connection.execute("SELECT prev FROM events WHERE subject = ? AND kind = ? AND key = ?", which)
+        events -= {each for (prev,) in others for each in json.loads(prev)}
+        connection.executemany("DELETE FROM superseded WHERE event_id = ?", [(each,) for each in events])
+        connection.executemany("UPDATE events SET standing = 1 WHERE event_id = ?", [(each,) for each in events])
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:

@@ -19,7 +19,7 @@ from headwater.context import Context
 from headwater.errors import HeadwaterError, NotFoundError
 from headwater.frames import Content
 from headwater.ids import new_id, now_micros, timestamp
-from headwater.lake.base import Lake
+from headwater.lake.base import REHEARSAL_PREFIX, Lake
 from headwater.spool import SUFFIX, Spool, is_owned
 from headwater.tombstones import visible
 from headwater.transaction import Transaction
@@ -194,8 +194,8 @@ def take_in(context: Context, run_id: str | None = None) -> dict[str, int]:
             # Its process died before the run had landed: nobody was told of it.
             spool.remove()
         except NotFoundError:
-            # The branch is gone; should it come back, so does this.
-            spool.close()
+            # The branch is gone; should it come back, so does this. A rehearsal's never does.
+            (spool.remove if branch.startswith(REHEARSAL_PREFIX) else spool.close)()
         except (HeadwaterError, ValueError, KeyError):
             left[its_run] = died
             spool.close()

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from headwater.ancestry import SETTLED
-from headwater.conflicts import Conflict, MergeConflictError, Side, find_conflicts, side_for
+from headwater.conflicts import Conflict, MergeConflictError, Place, Union, find_conflicts, side_for
 from headwater.context import Context
+from headwater.deletions import Settling, find_deletions, settle
 from headwater.difference import Difference, check_keys, difference
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
@@ -118,9 +119,26 @@ class Merges:
         found = self._source(source, target)
         source = called or source
 
-        def decide(fold: Fold, new: Difference) -> tuple[Merge, list[tuple[Conflict, Side]]]:
+        def decide(fold: Fold, new: Difference) -> tuple[Merge, dict[Place, Settling]]:
             check_keys(fold, new)
-            conflicts = find_conflicts(fold, new)
+            union = Union(fold, new)
+            chosen: dict[str, str] = {}
+            decided: dict[Place, Settling | None] = {}
+            conflicts: list[Conflict] = find_conflicts(union)
+            for each in conflicts:
+                side = side_for(each, ours=ours, theirs=theirs, resolve=choice)
+                place = (each.subject, each.kind, each.key)
+                decided[place] = None if side is None else Settling(side.raw, [*each.ours.events, *each.theirs.events])
+                if side is not None:
+                    chosen[each.name] = "ours" if side is each.ours else "theirs"
+            # What is deleted and used depends on where an alias is going to point.
+            deletions = find_deletions(union, decided)
+            for each in deletions:
+                side = side_for(each, ours=ours, theirs=theirs, resolve=choice)
+                if side is not None:
+                    chosen[each.name] = "ours" if side is each.ours else "theirs"
+                    decided |= settle(union, each, side, decided)
+            conflicts += deletions
             unknown = choice.keys() - {each.name for each in conflicts}
             if unknown:
                 names = ", ".join(each.name for each in conflicts)
@@ -128,42 +146,37 @@ class Merges:
                     f"there is no conflict {min(unknown)!r}",
                     hint=f"there are {names}" if names else "there is none at all",
                 )
-            chosen = [(each, side_for(each, ours=ours, theirs=theirs, resolve=choice)) for each in conflicts]
-            settled = [(each, side) for each, side in chosen if side is not None]
             wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
             return Merge(
                 source=source,
-                target=target.branch,
+                target=target.ref,
                 commit=None,
                 source_commit=found,
                 base=new.base,
                 transactions=sum(commit.metadata.get(KIND) != "merge" for commit in wrote),
                 rows=new.counts,
                 conflicts=tuple(conflicts),
-                settled={each.name: "ours" if side is each.ours else "theirs" for each, side in settled},
+                settled=chosen,
                 dry_run=dry_run,
-            ), settled
+            ), {place: event for place, event in decided.items() if event is not None}
 
         def work(tx: Transaction) -> Merge:
             new = difference(self._context.lake, tx.fold, found)
-            result, settled = decide(tx.fold, new)
+            result, settling = decide(tx.fold, new)
             if result.up_to_date:
                 return result
-            if len(settled) < len(result.conflicts):
+            if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.branch)
+                raise MergeConflictError(open_ones, source, target.ref)
             tx.join(new)
-            for conflict, side in settled:
-                both = [*conflict.ours.events, *conflict.theirs.events]
-                tx.event(
-                    conflict.subject, conflict.kind, side.raw, key=conflict.key, prev=both, reason=f"merge of {source}"
-                )
+            for (subject, kind, key), event in settling.items():
+                tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
             for change in self._context.lake.diff(new.base, found, "fence/"):
                 # Whoever decided on a model here while this was merged looks again.
                 tx.fence(change.path.rpartition("/")[2])
             tx.subject = source
-            tx.message = f"merge {source} into {target.branch}: {result.words()}"
-            tx.metadata = {SOURCE: source} | ({SETTLED: str(len(settled))} if settled else {})
+            tx.message = f"merge {source} into {target.ref}: {result.words()}"
+            tx.metadata = {SOURCE: source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
             return result
 
         if dry_run:

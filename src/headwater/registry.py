@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from headwater.registry_branches import Branching
 from headwater.registry_moving import BetweenLakes
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
+from headwater.transaction import Writer
 
 if TYPE_CHECKING:
+    from headwater.diffs import Diff
     from headwater.export import Export
+    from headwater.history import GraphRow
     from headwater.lineage import Lineage
     from headwater.query import QueryResult, Rows
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "Rehearsal"]
 
 
 class Registry(RunsPart, Serving, Branching, BetweenLakes):
@@ -107,6 +111,35 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         self._branches.create(name, source)
         return self._view(name, None, name)
 
+    @contextmanager
+    def rehearse(self) -> Iterator[Rehearsal]:
+        """Hold a registry on a hidden copy of what this one reads; all that is written to it is thrown away at the end.
+
+        Numbers that are cut meanwhile stay taken: they leave a gap, as a branch does that is thrown away.
+
+        Returns:
+            The registry; its `difference()` says what was written so far.
+        """
+        it = self._context
+        name = self._branches.begin_rehearsal()
+        writer = Writer(it.lake, it.folds, only=name)
+        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED)
+        rehearsal = Rehearsal(context, owner=False)
+        rehearsal._of = it.commit or it.branch
+        error: BaseException | None = None
+        try:
+            yield rehearsal
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            for run in reversed(active.opened()):
+                if run.is_on(context):
+                    run.end(error)
+            rehearsal.close()
+            writer.close()
+            self._branches.end_rehearsal(name)
+
     def _view(self, branch: str, commit: str | None, ref: str) -> Registry:
         it = self._context
         return Registry(Context(it.lake, it.folds, it.writer, branch, commit, ref, it.actor), owner=False)
@@ -143,9 +176,27 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
-    def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
-        """Return what happened, newest first: in the whole lake, or to a model, version, alias or dataset."""
-        return self._history.log(reference, limit=limit)
+    def log(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[LogEntry]:
+        """Return what happened, newest first.
+
+        Args:
+            reference: Only what concerns one thing: a model, version, alias or dataset, or a URN such as `run:ID`.
+            limit: No more than so many.
+            every_branch: What happened on any branch, not on this one alone.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            InvalidInputError: It is malformed, or means several things.
+        """
+        return self._history.log(reference, limit=limit, every_branch=every_branch)
+
+    def log_graph(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[GraphRow]:
+        """Return what `log` does, and for each transaction those that it stands on, as a graph is drawn of."""
+        return self._history.graph(reference, limit=limit, every_branch=every_branch)
 
     def sql(
         self,
@@ -220,3 +271,14 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
             "datasets": datasets,
             "runs": runs,
         }
+
+
+class Rehearsal(Registry):
+    """A registry on a hidden branch that is thrown away; what is written to it, nobody else sees. See `rehearse`."""
+
+    CALLED = "the rehearsal"
+    _of = ""
+
+    def difference(self) -> Diff:
+        """Return what was written that the branch (or commit) it began with lacks."""
+        return self._diffs.diff(self._of)

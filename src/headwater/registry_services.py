@@ -168,6 +168,11 @@ class Services:
         return self._context.ref
 
     @property
+    def working_branch(self) -> str:
+        """The branch that is written to, by the name under which other processes find it."""
+        return self._context.branch
+
+    @property
     def actor(self) -> str:
         """Who acts."""
         return self._context.actor

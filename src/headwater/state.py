@@ -19,7 +19,8 @@ from typing import Any
 from headwater import tables
 from headwater.deltalog import DataFile, TableFiles
 from headwater.errors import ConflictError, InvalidInputError, LakeError
-from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, wipe
+from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, unfold, wipe
+from headwater.foldcopy import copied
 from headwater.lake.base import Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
@@ -27,6 +28,12 @@ from headwater.schema import TABLES
 __all__ = ["Fold", "Folds"]
 
 _KEPT_COMMITS = 8
+_LOG_KEPT = 4 << 20
+"""Bytes of a file's log that are kept when it is begun anew."""
+
+_SOURCES = 16
+"""Files that are looked at, those used last first, for one to begin another one from."""
+
 _OVERTAKEN = 5
 """How often a reader that is overtaken reads the head again before it folds what it has read."""
 
@@ -168,6 +175,9 @@ class Folds:
     @contextlib.contextmanager
     def _reading(self, name: str, commit: str) -> Iterator[Fold | None]:
         """Hold the fold in a file if it describes the commit, else None."""
+        if name not in self._held and not (self._folder / name).exists():
+            yield None
+            return
         try:
             connection = self._connection(name)
             nested = connection.in_transaction
@@ -201,6 +211,7 @@ class Folds:
             # Not synced on purpose: after a power cut the fold is made anew, or is an older one that is caught up.
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")
             made = connection.execute("SELECT value FROM info WHERE key = 'format'").fetchone()
             if made is None or made[0] != FORMAT:
                 connection.close()
@@ -270,6 +281,12 @@ class Folds:
                 path.with_suffix(".asked").unlink(missing_ok=True)
         return count, freed
 
+    def forget(self, branch: str) -> None:
+        """Delete the fold of a branch that is gone."""
+        self._drop(_branch_file(branch))
+        with contextlib.suppress(OSError):
+            (self._folder / _branch_file(branch)).with_suffix(".asked").unlink()
+
     def known_objects(self, branch: str) -> set[str]:
         """Return the set of shared objects that this process has seen on a branch, to be added to."""
         return self._known.setdefault(branch, set())
@@ -327,6 +344,7 @@ class Folds:
     def _update(self, name: str, commit: str, *, patient: bool = False) -> None:
         """Make a file describe a commit, from what it describes now or from nothing."""
         try:
+            self._seed(name, commit)
             self._catch_up(name, commit, patient=patient)
         except (sqlite3.DatabaseError, OSError) as error:
             if "locked" in str(error):
@@ -348,13 +366,14 @@ class Folds:
 
     def _catch_up(self, name: str, commit: str, *, patient: bool = False) -> None:
         with self._writing(name) as connection:
-            if self._adopt(connection, name, commit):
-                return
             known = _commit_of(connection)
             if patient and known != commit and _has_commit(connection, commit):
                 # Another process has brought the fold further than the head that was read: read the head again.
                 return
             new = self._new_commits(connection, commit, known) if known is not None else None
+            if known is not None and new is None:
+                known = self._roll_back(connection, commit)
+                new = self._new_commits(connection, commit, known) if known is not None else None
             if known is None or new is None:
                 wipe(connection)
                 known = None
@@ -369,38 +388,66 @@ class Folds:
             fold_commits(connection, new, commit)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (commit,))
 
-    def _adopt(self, connection: sqlite3.Connection, name: str, commit: str) -> bool:
-        """Copy another file that describes the commit, so that the first read of a new branch is cheap."""
-        if _commit_of(connection) is not None:
-            return False
-        for other in self._files("branch-*.db"):
-            if other.name == name:
+    def _seed(self, name: str, commit: str) -> None:
+        """Begin a file that is not there with a copy of the one that has least to be changed.
+
+        A branch's first read would else read all rows, however little it has that another branch has not.
+        """
+        if (self._folder / name).exists():
+            return
+        known: dict[str, sqlite3.Connection] = {}
+        for other in [each.name for each in [*self._files("branch-*.db"), *self._files("commit-*.db")]][:_SOURCES]:
+            with contextlib.suppress(sqlite3.Error):
+                connection = self._connection(other)
+                if _commit_of(connection) is not None:
+                    known[other] = connection
+        if not known:
+            return
+        for each in self._lake.log(commit, first_parent=True):
+            costs = {
+                other: _newest(connection) - place
+                for other, connection in known.items()
+                if (place := _position(connection, each.id)) is not None
+            }
+            if costs:
+                copied(self._folder / min(costs, key=costs.__getitem__), self._folder / name)
+                return
+
+    def _roll_back(self, connection: sqlite3.Connection, commit: str) -> str | None:
+        """Forget what landed after the last commit that a given one goes on from along first parents; return that.
+
+        None where there is no such commit, or where it is so far back that reading everything is no more work.
+        """
+        known = _commit_of(connection)
+        newest = _newest(connection)
+        for each in self._lake.log(commit, first_parent=True):
+            place = _position(connection, each.id)
+            if place is None:
                 continue
-            connection.execute("COMMIT")
-            try:
-                with contextlib.closing(sqlite3.connect(other, isolation_level=None)) as source:
-                    if _commit_of(source) == commit:
-                        source.backup(connection)
-            except sqlite3.Error:
-                pass
-            connection.execute("BEGIN IMMEDIATE")
-            if _commit_of(connection) == commit:
-                return True
-        return False
+            if newest - place > newest // 2 + 100:
+                return None
+            again = unfold(connection, place)
+            for table in self._changed_tables(known, each.id):
+                found = tables.load(self._lake, each.id, table)
+                if table in again:
+                    fold_rows(connection, table, tables.rows(tables.read(self._lake, each.id, table, found.files)))
+                fold_files(connection, table, found)
+            connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (each.id,))
+            return each.id
+        return None
 
     def _new_commits(self, connection: sqlite3.Connection, commit: str, known: str) -> list[Commit] | None:
-        """Return the commits between a known one and what it went on to, parents first; None if it did not.
+        """Return the commits between a known one and one that goes on from it along first parents, parents first.
 
-        It did where first parents lead back to it. Else (a branch was moved forward to a merge of it into another)
-        what landed where has to be told anew.
+        None where it does not: then it was not the known one on which the others landed.
         """
         if _has_commit(connection, commit):
             return [] if commit == known else None
         new = commits_until(self._lake, commit, lambda each: _has_commit(connection, each))
         parents = {each.id: each.parents for each in new}
-        at = commit
+        at: str | None = commit
         while at in parents:
-            at = next(iter(parents[at]), "")
+            at = next(iter(parents[at]), None)
         return new if at == known else None
 
     def _changed_tables(self, known: str | None, commit: str) -> list[str]:
@@ -423,6 +470,17 @@ class Folds:
 def _branch_file(branch: str) -> str:
     # Branch names may differ in case alone, which some file systems do not tell apart.
     return f"branch-{sha256(branch.encode()).hexdigest()[:16]}.db"
+
+
+def _position(connection: sqlite3.Connection, commit: str) -> int | None:
+    """Return how many first parents a commit has behind it, if it is on the folded branch's own line."""
+    row = connection.execute("SELECT position FROM commits WHERE id = ? AND landed = id", (commit,)).fetchone()
+    return int(row[0]) if row else None
+
+
+def _newest(connection: sqlite3.Connection) -> int:
+    """Return the position of the folded commit."""
+    return int(connection.execute("SELECT coalesce(max(position), 0) FROM commits").fetchone()[0])
 
 
 def _commit_of(connection: sqlite3.Connection) -> str | None:

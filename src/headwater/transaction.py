@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.deltalog import TableFiles
 from headwater.difference import Difference
-from headwater.errors import ConflictError, HeadwaterError, LakeError, RaceLostError
+from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, LakeError, RaceLostError
 from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
 from headwater.lake.base import ABANDONED, AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.names import shown
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
 from headwater.tables import Append, DataBody, Row, folder, sweep
@@ -191,11 +192,13 @@ class Writer:
     Args:
         lake: The lake.
         folds: Its folded states.
+        only: The one branch that may be written to, if not all may.
     """
 
-    def __init__(self, lake: Lake, folds: Folds) -> None:
+    def __init__(self, lake: Lake, folds: Folds, *, only: str | None = None) -> None:
         self._lake = lake
         self._folds = folds
+        self._only = only
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
 
     def run(
@@ -218,8 +221,14 @@ class Writer:
 
         Raises:
             ConflictError: Others kept landing first for as long as it was worth trying.
+            InvalidInputError: The branch is not the one that may be written to.
             HeadwaterError: Whatever `work` or `uploads` raise; nothing is written then.
         """
+        if self._only not in (None, branch):
+            raise InvalidInputError(
+                f"a rehearsal writes to a branch of its own, not to {shown(branch)}",
+                hint=f"`headwater rehearse ... --branch {branch}` rehearses what would happen there",
+            )
         tx = new_id()
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:

@@ -12,9 +12,10 @@ from headwater.context import Context
 from headwater.errors import ConflictError, InvalidInputError
 from headwater.lake import refs
 from headwater.names import check_text
+from headwater.reverts import REVERTED
 from headwater.state import Fold
 from headwater.transaction import Transaction
-from headwater.undo_plan import REVERTED, Plan, Reverted
+from headwater.undo_plan import Plan, Reverted
 
 __all__ = ["Revert", "Reverted", "Undoing"]
 

@@ -86,7 +86,7 @@ def run_command(
         **os.environ,
         RUN_ID: run.run_id,
         "HEADWATER_LAKE": os.path.abspath(registry.url) if os.path.isdir(registry.url) else registry.url,
-        "HEADWATER_BRANCH": registry.ref,
+        "HEADWATER_BRANCH": registry.working_branch,
         "HEADWATER_ACTOR": registry.actor,
     }
     environment.setdefault("PYTHONUNBUFFERED", "1")  # or Python would show its output late: ours is no terminal

@@ -38,6 +38,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "switch": ("branches", "Work on another branch from now on."),
         "diff": ("diff", "Show what one branch, tag or commit has that another lacks."),
         "merge": ("merge", "Bring everything that another branch has into this one."),
+        "rehearse": ("rehearse", "Show what a command would change, and keep none of it."),
         "tag": ("branches", "Give a commit a name that never moves, delete one, or list them."),
         "revert": ("revert", "Undo what a commit did; of a merge, all that it brought."),
     },

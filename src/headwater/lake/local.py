@@ -168,7 +168,7 @@ class LocalLake:
     def branches(self, *, hidden: bool = False) -> dict[str, str]:
         """Return every branch with its head's commit ID."""
         found = self._refs("branch")
-        return found if hidden else {name: head for name, head in found.items() if not name.startswith(HIDDEN_PREFIX)}
+        return dict(sorted({**found, **self._refs("hidden")}.items())) if hidden else found
 
     def tags(self) -> dict[str, str]:
         """Return every tag with its commit ID."""

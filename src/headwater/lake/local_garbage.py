@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from headwater.errors import ConflictError, IntegrityError, LakeError
 from headwater.ids import micros_of, new_id, now_micros
-from headwater.lake.base import ABANDONED, ORIGIN, Garbage, Mentions
+from headwater.lake.base import ABANDONED, HIDDEN_PREFIX, ORIGIN, Garbage, Mentions
 from headwater.lake.local_db import PATIENCE, Database, unpack
 from headwater.lake.objects import ObjectFolder
 from headwater.lake.pending import parse
@@ -39,15 +39,18 @@ _AT_ONCE = 1000
 _WORTH = 10
 """The file of the database is made smaller where at least one part in so many of it is free."""
 
-_ENTRY = re.compile(rb'\["([0-9a-f]{64})"(?:,([0-9]+))?\]')
-"""An entry of a tree's JSON; a name can't look like it, because the quotes in names are escaped."""
+_FOLDER = re.compile(rb'\["([0-9a-f]{64})"\]')
+_OBJECT = re.compile(rb'\["([0-9a-f]{64}",[0-9]+)\]')
+"""The entries of a tree's JSON; a name can't look like one, because the quotes in names are escaped. A tree of 400
+entries is read so in a tenth of the time that parsing it takes, and there are as many as there were commits."""
 
 _COPY = "restore the lake's folder from a copy; nothing was deleted"
 
 
 def remember_deleted(connection: sqlite3.Connection, name: str, target: str) -> None:
     """Note that a branch or tag was deleted: the grace period of its commits begins now."""
-    # Neither branches nor tags have a space in their names.
+    # Neither branches nor tags have a space in their names. A hidden branch is nobody's to look for.
+    name = "" if name.startswith(HIDDEN_PREFIX) else name
     connection.execute("INSERT INTO refs VALUES (?, ?, ?)", (f"{new_id()} {name}", _DELETED, target))
 
 
@@ -283,19 +286,20 @@ class Collector:
         while todo:
             # What is reached from a ref is known already, also where a commit is looked into that is to go.
             wanted = {each for each in todo if each not in trees and each not in self._trees}
-            todo = []
+            below: set[bytes] = set()
+            objects: set[bytes] = set()
             for batch in _batches(wanted, 500):
                 marks = ",".join("?" * len(batch))
-                rows = self._db.query(f"SELECT hash, body FROM chunks WHERE hash IN ({marks})", *batch)
-                bodies = dict(rows)
+                bodies = dict(self._db.query(f"SELECT hash, body FROM chunks WHERE hash IN ({marks})", *batch))
                 for digest in batch:
                     body = self._tree(digest, bodies.get(digest))
-                    trees.add(digest)
-                    for child, size in _ENTRY.findall(body):
-                        if size:
-                            blobs[bytes.fromhex(child.decode())] = int(size)
-                        else:
-                            todo.append(bytes.fromhex(child.decode()))
+                    below.update(_FOLDER.findall(body))
+                    objects.update(_OBJECT.findall(body))
+            trees |= wanted
+            todo = [bytes.fromhex(each.decode()) for each in below]
+            for each in objects:
+                name, _, size = each.partition(b'",')
+                blobs[bytes.fromhex(name.decode())] = int(size)
 
     def _tree(self, digest: bytes, kept: bytes | None) -> bytes:
         if kept is None:

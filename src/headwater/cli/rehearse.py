@@ -1,0 +1,136 @@
+"""The command that runs another one on a hidden branch, shows what it changed there, and throws it away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from headwater.cli.base import Command, Session, argument, command
+from headwater.cli.output import emit, json_text, note
+
+if TYPE_CHECKING:
+    from headwater.registry import Registry, Rehearsal
+
+__all__ = ["rehearse"]
+
+_REFUSED = {
+    **dict.fromkeys(
+        ("branch", "tag", "switch"), "it makes and deletes names, and changes nothing of what is on a branch"
+    ),
+    **dict.fromkeys(("push", "pull-from"), "what has reached another lake can't be thrown away"),
+    "init": "it makes a lake",
+    "gc": "`headwater gc --dry-run` says what it would delete",
+    "rehearse": "name the command itself",
+}
+"""Commands that are about more than what is on one branch, and what to say of each."""
+
+
+class _Whole(Command):
+    """A command whose arguments, from the first on, are another command's."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        self.context_settings = {**self.context_settings, "allow_interspersed_args": False}
+
+
+class _Trial(Session):
+    """A session in which commands that write find a rehearsal where they look for their registry."""
+
+    def __init__(self, outer: Session, held: ExitStack) -> None:
+        super().__init__()
+        self.lake, self.branch, self.actor, self.json = outer.lake, outer.branch, outer.actor, outer.json
+        self.document: object = None
+        self.rehearsal: Rehearsal | None = None
+        self._held = held
+
+    @contextmanager
+    def open(self) -> Iterator[Registry]:
+        """Open the rehearsal, made when it is first asked for; a command that only reads gets what it always gets."""
+        asking = click.get_current_context(silent=True)
+        if asking is not None and any(param.name == "ref" for param in asking.command.params):
+            with super().open() as registry:
+                yield registry
+            return
+        if self.rehearsal is None:
+            registry = self._held.enter_context(super().open())
+            self.rehearsal = self._held.enter_context(registry.rehearse())
+        yield self.rehearsal
+
+    def emit(self, document: object, lines: Callable[[], Iterable[str]]) -> None:
+        """Print lines as ever, and keep a document: it becomes a part of ours."""
+        if not self.json or self.rehearsal is None:
+            super().emit(document, lines)
+            return
+        from headwater.model import as_json
+
+        self.document = as_json(document)
+
+
+@command(
+    "rehearse",
+    cls=_Whole,
+    example="headwater rehearse alias set flight-delay champion 9\n"
+    "headwater rehearse merge exp-42\n"
+    "headwater rehearse register flight-delay model/ --json",
+)
+@argument("words", "COMMAND...", nargs=-1, type=click.UNPROCESSED)
+def rehearse(session: Session, words: tuple[str, ...]) -> None:
+    """Show what a command would change, and keep none of it.
+
+    The command, with all its options, runs on a hidden branch made from the current one; then the difference is shown
+    and the branch thrown away, also if the command fails or is interrupted. The exit status is the command's. What the
+    command writes into files of yours stays, and numbers that it cut leave a gap: a version 9 that was rehearsed is
+    followed by version 10.
+    """
+    outer = click.get_current_context()
+    if not words:
+        raise click.UsageError("a command is missing", outer)
+    if words[0] in _REFUSED:
+        from headwater.errors import InvalidInputError
+
+        raise InvalidInputError(f"`headwater {words[0]}` can't be rehearsed", hint=_REFUSED[words[0]])
+    outer.exit(_run(outer, session, list(words)))
+
+
+def _run(outer: click.Context, session: Session, words: list[str]) -> int:
+    """Run a command in a rehearsal, show what came of it, and return the command's exit status."""
+    from headwater.errors import HeadwaterError
+
+    program = outer.find_root().command
+    status = 0
+    with ExitStack() as held:
+        trial = _Trial(session, held)
+        try:
+            with program.make_context(outer.find_root().info_name, words, obj=trial) as inner:
+                program.invoke(inner)
+        except click.exceptions.Exit as done:
+            status = done.exit_code
+        except HeadwaterError:
+            # A refusal may be recorded, and what it says of itself goes before the error.
+            if trial.document is not None or (trial.rehearsal is not None and not trial.json):
+                _show(trial, failed=True)
+            raise
+        finally:
+            session.json = session.json or trial.json
+        if trial.rehearsal is not None:
+            _show(trial, failed=False)
+    return status
+
+
+def _show(trial: _Trial, *, failed: bool) -> None:
+    """Print what a rehearsed command changed; nothing of it is kept."""
+    from headwater.cli.diff import show_diff
+    from headwater.model import as_json
+
+    assert trial.rehearsal is not None
+    found = trial.rehearsal.difference()
+    if trial.json:
+        emit(json_text({"result": trial.document, "difference": as_json(found) if found else None}))
+    elif found:
+        emit("", *show_diff(found))
+        note("nothing of it is kept: this was a rehearsal")
+    elif not failed:
+        note("it would change nothing")

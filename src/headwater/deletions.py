@@ -1,0 +1,217 @@
+"""What one branch deleted while the other went on using it: found in the union of their events, and settled by them.
+
+On one branch an alias never points at what is deleted, nothing deleted serves, and a deleted model has no version that
+can be seen; so neither must the union of two. Knows events; writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headwater.conflicts import Conflict, Place, Side, Standing, Union
+from headwater.ids import from_micros
+from headwater.tombstones import HIDDEN, RESTORED
+
+__all__ = ["Settling", "find_deletions", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """An event that settles a conflict: its value, and the events that it supersedes."""
+
+    value: str | None
+    prev: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """That something which is deleted is used: in an event of a place, or as a version of a deleted model."""
+
+    place: Place | None
+    version_id: str
+    words: str
+    by: Standing
+
+
+@dataclass(slots=True)
+class _Found:
+    """Everything that uses one deleted model, or one deleted version of a model that is there."""
+
+    by: Standing
+    ours: bool
+    uses: list[_Use] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Deletion(Conflict):
+    """A conflict about something that one side deleted, named `tombstone:flight-delay/7`.
+
+    Attributes:
+        hidden: What a tombstone hides, and has to be brought back where the other side is right.
+        places: Aliases and traffic that use it.
+        versions: Versions that the other side registered of a deleted model.
+    """
+
+    hidden: tuple[str, ...] = ()
+    places: tuple[Place, ...] = ()
+    versions: tuple[str, ...] = ()
+
+
+def find_deletions(union: Union, decided: Mapping[Place, Settling | None]) -> list[Deletion]:
+    """Return what would be deleted and in use after a union, in order of name.
+
+    Args:
+        union: What stands.
+        decided: What the other conflicts come to, by place; None where nobody has said: they come first.
+    """
+    found: dict[str, _Found] = {}
+    for use in _uses(union, decided):
+        model_id = _model_of(union, use.version_id)
+        for subject in (model_id, use.version_id):
+            tombstone = _hiding(union, subject)
+            if tombstone is not None:
+                ours = any(each.value == HIDDEN for each in union.ours(subject, "tombstone"))
+                found.setdefault(subject, _Found(tombstone, ours)).uses.append(use)
+                break
+    return sorted((_deletion(union, subject, each) for subject, each in found.items()), key=lambda each: each.name)
+
+
+def settle(
+    union: Union, deletion: Deletion, side: Side, decided: Mapping[Place, Settling | None]
+) -> dict[Place, Settling]:
+    """Return the events that make one side right, by place: what was deleted comes back, or is used no more."""
+    if side.raw == RESTORED:
+        return {
+            (subject, "tombstone", ""): Settling(RESTORED, [each.event_id for each in union.both(subject, "tombstone")])
+            for subject in deletion.hidden
+        }
+    events = {(each, "tombstone", ""): Settling(HIDDEN, []) for each in deletion.versions}
+    gone = {deletion.subject, *deletion.hidden}
+    for place in deletion.places:
+        prev = [each.event_id for each in union.both(*place)]
+        if place[1] == "alias":
+            events[place] = Settling(None, prev)
+            continue
+        chosen = decided.get(place)
+        value = chosen.value if chosen is not None else union.both(*place)[-1].value
+        entries = [each for each in json.loads(value or "[]") if each["version_id"] not in gone]
+        entries = [each for each in entries if _model_of(union, each["version_id"]) not in gone]
+        rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
+        entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
+        events[place] = Settling(json.dumps(entries, separators=(",", ":")), prev)
+    return events
+
+
+# -- finding ----------------------------------------------------------------------------------------------------------
+def _uses(union: Union, decided: Mapping[Place, Settling | None]) -> Iterator[_Use]:
+    """Yield every use that may be one of something deleted: those that one side added since the other deleted."""
+    for place in list(union.added):
+        subject, kind, _ = place
+        if kind in ("alias", "traffic"):
+            yield from _of_place(union, place, decided)
+        elif kind == "tombstone" and any(each.value == HIDDEN for each in union.theirs(*place)):
+            for mine in _places_of(union, subject):
+                if mine not in union.added:
+                    yield from _of_place(union, mine, decided)
+            yield from _versions_of(union, subject)
+    for row in union.new.rows.get("model_versions", ()):
+        if _hiding(union, row["version_id"]) is None:
+            by = Standing("", None, row["recorded_at"], row["actor"], union.words.commit(row["tx"]), row["tx"])
+            yield _Use(None, row["version_id"], f"version {row['version']}", by)
+
+
+def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | None]) -> Iterator[_Use]:
+    stands = union.both(*place)
+    if not stands or (place in decided and decided[place] is None):
+        return
+    chosen = decided.get(place)
+    value = chosen.value if chosen is not None else stands[-1].value
+    by = next((each for each in stands if each.value == value), stands[-1])
+    if place[1] == "alias":
+        if value is not None:
+            yield _Use(place, value, f"alias {place[2]}", by)
+        return
+    for each in json.loads(value or "[]"):
+        yield _Use(place, each["version_id"], f"serves {place[2]}", by)
+
+
+def _places_of(union: Union, subject: str) -> list[Place]:
+    """Return the aliases and traffic of the state that are about a model, or about a version's model."""
+    rows = union.fold.rows(
+        "SELECT DISTINCT subject, kind, key FROM events WHERE standing AND kind IN ('alias', 'traffic')"
+        " AND subject IN (?, (SELECT model_id FROM versions WHERE version_id = ?)) ORDER BY kind, key",
+        subject,
+        subject,
+    )
+    return [tuple(row) for row in rows]
+
+
+def _versions_of(union: Union, model_id: str) -> Iterator[_Use]:
+    """Yield the versions of a deleted model that its deletion did not hide."""
+    rows = union.fold.rows(
+        "SELECT version_id, version, row, (SELECT id FROM commits c WHERE c.tx = v.tx), tx FROM versions v"
+        " WHERE model_id = ? ORDER BY version",
+        model_id,
+    )
+    for version_id, number, text, commit, tx in rows:
+        if _hiding(union, version_id) is None:
+            row = json.loads(text)
+            yield _Use(
+                None,
+                version_id,
+                f"version {number}",
+                Standing("", None, row["recorded_at"], row["actor"], commit, tx),
+            )
+
+
+def _hiding(union: Union, subject: str) -> Standing | None:
+    return next((each for each in union.both(subject, "tombstone") if each.value == HIDDEN), None)
+
+
+def _model_of(union: Union, version_id: str) -> str:
+    row = union.fold.one("SELECT model_id FROM versions WHERE version_id = ?", version_id)
+    return str(row[0]) if row is not None else union.words.model_of(version_id) or version_id
+
+
+def _deletion(union: Union, subject: str, found: _Found) -> Deletion:
+    newest = max((use.by for use in found.uses), key=lambda by: by.recorded_at)
+    words = list(dict.fromkeys(use.words for use in found.uses))
+    together = [each for each in _hidden_with(union, found.by) if _model_of(union, each) == subject]
+    used = [use.version_id for use in found.uses if _hiding(union, use.version_id) is not None]
+    deleted = _side("deleted", found.by, HIDDEN, (found.by.event_id,))
+    kept = _side(", ".join(words), newest, RESTORED, tuple(use.by.event_id for use in found.uses if use.by.event_id))
+    return Deletion(
+        name=union.words.name(subject, "tombstone", ""),
+        kind="tombstone",
+        subject=subject,
+        key="",
+        ours=deleted if found.ours else kept,
+        theirs=kept if found.ours else deleted,
+        hidden=tuple(dict.fromkeys([subject, *together, *used])),
+        places=tuple(dict.fromkeys(use.place for use in found.uses if use.place is not None)),
+        versions=tuple(use.version_id for use in found.uses if use.place is None),
+    )
+
+
+def _side(value: str, by: Standing, raw: str, events: tuple[str, ...]) -> Side:
+    return Side(value, by.actor, from_micros(by.recorded_at), by.commit, raw, events)
+
+
+def _hidden_with(union: Union, tombstone: Standing) -> list[str]:
+    """Return what one transaction hid, and what is hidden by it still."""
+    rows = union.fold.rows(
+        "SELECT event_id, subject FROM events WHERE standing AND kind = 'tombstone' AND value = ? AND tx = ?",
+        HIDDEN,
+        tombstone.tx,
+    )
+    mine = [subject for event_id, subject in rows if not union.superseded(event_id)]
+    theirs = [
+        subject
+        for (subject, kind, _), events in union.added.items()
+        if kind == "tombstone"
+        for each in events
+        if each["value"] == HIDDEN and each["tx"] == tombstone.tx
+    ]
+    return [*mine, *theirs]

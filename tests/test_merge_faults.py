@@ -1,0 +1,302 @@
+"""What is left when merges die, race, or lose the lake's answers: all that they bring, or nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.merge_faults import WAYS, SteppedLake, fail, stepped
+from tests.test_faults import result
+from tests.test_merge_properties import Rows, of, rows_at
+
+import headwater
+from headwater.errors import (
+    GateFailedError,
+    IntegrityError,
+    LakeError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from headwater.registry import Registry
+
+SCRIPT = Path(__file__).parent / "merge_faults.py"
+
+
+def start(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def parted(registry: Registry, tmp_path: Path) -> Registry:
+    """A registry whose branch `exp` has a version, a run, tags, and has compacted files that `main` has still."""
+    model = tmp_path / "model.bin"
+    model.write_bytes(os.urandom(200_000))
+    registry.register("m", model, metrics={"auc": 0.5})
+    for number in range(20):
+        registry.tag("m", {f"base{number}": number})
+    exp = registry.create_branch("exp")
+    exp.register("m", model, metrics={"auc": 0.6})
+    for number in range(12):
+        exp.tag("m", {f"exp{number}": number})
+    exp.add_dataset("flights", write(tmp_path / "flights.csv", "id,delay\n1,2\n"), key=["id"])
+    exp.register("other", model)
+    registry.register("m", model, metrics={"auc": 0.7})
+    registry.set_alias("m", "champion", 1)
+    return registry
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def union_of(registry: Registry) -> Rows:
+    return rows_at(registry, registry.head) | rows_at(registry, registry.branch("exp").head)
+
+
+def check_target(registry: Registry, target: str, before: str, union: Rows) -> None:
+    """Check that the target has nothing of the merge, or all of it; and that merging again brings all of it."""
+    lake = registry._context.lake
+    head = lake.head(target)
+    assert head == before or rows_at(registry, head) == union
+    at = registry.branch(target)
+    merge = at.merge("exp")
+    assert merge.up_to_date == (head != before)
+    assert rows_at(registry, lake.head(target)) == union
+    assert sorted(version.version for version in at.versions("m")) == [1, 2, 3]
+    assert at.verify() == 5
+
+
+# -- at every step ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_that_fails_at_any_step_leaves_all_or_nothing(parted: Registry, way: str, is_remote: bool) -> None:
+    """Before: the lake can't be reached. After: it did as it was asked, and its answer was lost."""
+    lake, before, union = parted._context.lake, parted.head, union_of(parted)
+    reached, number, landed = True, 0, 0
+    while reached:
+        target = f"t{number}"
+        lake.create_branch(target, before)
+        faulty = SteppedLake(lake, number, fail, way)
+        with stepped(parted, faulty) as merge:
+            try:
+                assert merge("exp", target).commit
+                landed += 1
+            except LakeError as error:
+                assert error.message.endswith("failed")
+                landed += lake.head(target) != before
+        reached = faulty.reached
+        head = lake.head(target)
+        assert head == before or rows_at(parted, head) == union
+        if number % (9 if is_remote else 5) == 0 or not reached or head != before:
+            check_target(parted, target, before, union)
+        number += 1
+    assert number > 10
+    assert landed >= (2 if way == "after" else 1)
+    parted._context.writer.close()
+    assert set(lake.branches()) == {"main", "exp", *(f"t{each}" for each in range(number))}
+
+
+@pytest.mark.timeout(900)
+def test_a_merge_killed_at_any_step_leaves_all_or_nothing(parted: Registry, registry_url: str, is_remote: bool) -> None:
+    lake, before, union = parted._context.lake, parted.head, union_of(parted)
+    targets = [f"t{each}" for each in range(120)]
+    for target in targets:
+        lake.create_branch(target, before)
+    reached = result(start("kill_while_merging", registry_url, "exp", len(targets)))["reached"]
+    assert 10 < reached < len(targets)
+    moved = 0
+    for number, target in enumerate(targets[: reached + 1]):
+        head = lake.head(target)
+        moved += head != before
+        assert head == before or rows_at(parted, head) == union
+        if number % (9 if is_remote else 5) == 0 or head != before:
+            check_target(parted, target, before, union)
+    assert moved >= 1
+
+
+def test_another_writer_may_land_first_at_any_step(parted: Registry, registry_url: str, is_remote: bool) -> None:
+    """Once another writer tags, once another merge of the same branch lands, once the source goes on."""
+    lake, before, union = parted._context.lake, parted.head, union_of(parted)
+    numbers, reached, number = [], True, 0
+    other = headwater.open(registry_url, actor="other")
+    free = SteppedLake(other._context.lake, -1, fail, alone=True)
+    with stepped(other, free) as rival:
+        while reached:
+            target, what = f"t{number}", ("tag", "merge", "nothing to see")[number % (2 if is_remote else 3)]
+            lake.create_branch(target, before)
+
+            def intrude(name: str, target: str = target, what: str = what) -> None:
+                if what == "merge":
+                    rival("exp", target)
+                elif what == "tag":
+                    other.branch(target).tag("m", {"other": "writer"})
+
+            stepping = SteppedLake(lake, number, intrude, alone=True)
+            with stepped(parted, stepping) as merge:
+                merge("exp", target)
+            reached = stepping.reached
+            now = rows_at(parted, lake.head(target))
+            extra = now - union
+            assert now >= union
+            assert len(of(extra, "events")) == len(extra) == (what == "tag" and reached)
+            assert parted.branch(target).merge("exp").up_to_date
+            numbers.append(sorted(version.version for version in parted.branch(target).versions("m")))
+            number += 1 if not is_remote else 2
+    other.close()
+    assert numbers == [[1, 2, 3]] * len(numbers)
+    assert len(numbers) > 10
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("how", ["queueing", "alone"])
+def test_eight_writers_and_four_merging_branches_all_land(
+    registry: Registry, registry_url: str, tmp_path: Path, is_remote: bool, how: str
+) -> None:
+    model = write(tmp_path / "model.bin", "weights" * 1000)
+    registry.register("m", model, metrics={"auc": 0.5})
+    branches = [f"b{number}" for number in range(4)]
+    for branch in branches:
+        registry.create_branch(branch)
+    count = 3 if is_remote else 10
+    racing = [start("write_alone", registry_url, each, count, model, how) for each in ["main"] * 8 + branches]
+    done = [result(each) for each in racing]
+    numbers = [1, *(number for each in done for number in each["numbers"])]
+    assert sorted(numbers) == list(range(1, 12 * count + 2))
+    assert sorted(version.version for version in registry.versions("m")) == sorted(numbers)
+    assert registry.verify() == len(numbers)
+    assert registry.sql("SELECT count(*), count(DISTINCT version_id) FROM metrics").fetchall() == [(len(numbers),) * 2]
+    rows_at(registry, registry.head)
+    for branch in branches:
+        assert registry.merge(branch).up_to_date
+    assert max(each["attempts"] for each in done) <= (40 if how == "alone" else 12)
+
+
+def test_a_full_disk_leaves_nothing_of_a_merge(tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    namespaces = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    script = f"mount -t tmpfs -o size=24m tmpfs {room} && exec {sys.executable} {SCRIPT} fill_the_disk {room}"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    ran = subprocess.run(
+        [*namespaces, "sh", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert len(told["said"]) > 1
+    assert {kind for kind, _ in told["said"]} == {"LakeError"}
+    assert all("full" in message and "\n" not in message for _, message in told["said"])
+    assert (told["versions"], told["verified"], told["tags"], told["up_to_date"]) == (41, 41, 40, True)
+
+
+# -- branches that go away --------------------------------------------------------------------------------------------
+def test_a_source_that_is_deleted_meanwhile_is_merged_all_the_same(parted: Registry) -> None:
+    lake, union = parted._context.lake, union_of(parted)
+    stepping = SteppedLake(lake, 8, lambda name: lake.delete_branch("exp"))
+    with stepped(parted, stepping) as merge:
+        assert merge("exp").commit
+    assert rows_at(parted, parted.head) >= union
+    with pytest.raises(NotFoundError, match="there is no branch, tag or commit 'exp'"):
+        parted.merge("exp")
+
+
+def test_a_target_that_is_deleted_meanwhile_is_not_made_again(parted: Registry, is_remote: bool) -> None:
+    lake, before = parted._context.lake, parted.head
+    reached, number = True, 0
+    while reached:
+        lake.create_branch("target", before)
+        stepping = SteppedLake(lake, number, lambda name: lake.delete_branch("target"))
+        with stepped(parted, stepping) as merge:
+            try:
+                merge("exp", "target")
+            except NotFoundError as error:
+                assert "there is no branch" in error.message
+        reached = stepping.reached
+        if not reached:
+            lake.delete_branch("target")
+        assert set(lake.branches()) == {"main", "exp"}
+        number += 4 if is_remote else 1
+
+
+# -- who may not, and what is damaged ---------------------------------------------------------------------------------
+def on_lakefs(registry: Registry) -> Any:
+    lake: Any = registry._context.lake
+    if not lake.url.startswith("lakefs"):
+        pytest.skip("only a server has rules of its own")
+    return lake
+
+
+def test_a_protected_branch_of_a_server_is_told_as_one(parted: Registry) -> None:
+    lake = on_lakefs(parted)
+    protect(lake, "main")
+    before = parted.head
+    with pytest.raises(PermissionDeniedError) as caught:
+        parted.merge("exp")
+    assert caught.value.exit_status == 3
+    assert "\n" not in caught.value.message
+    assert parted.head == before
+    assert lake.get_commit(before)
+
+
+def protect(lake: Any, pattern: str) -> None:
+    sdk = lake._client.sdk
+    sdk.repositories.set_branch_protection_rules(lake._name, [{"pattern": pattern}])
+
+
+def test_a_hook_of_a_server_may_refuse_a_merge(parted: Registry) -> None:
+    lake = on_lakefs(parted)
+    action = b"""
+name: no merges
+on:
+  pre-merge:
+    branches: [main]
+hooks:
+  - id: refuse
+    type: lua
+    properties:
+      script: error("not on a Friday")
+"""
+    lake.put("main", "_lakefs_actions/refuse.yaml", action)
+    before = lake.commit("main", "a hook", {})
+    with pytest.raises(GateFailedError, match="hook of the repository refuses it") as caught:
+        parted.merge("exp")
+    assert caught.value.exit_status == 3
+    assert parted.head == before
+
+
+def test_a_commit_of_another_lake_is_not_found(parted: Registry, tmp_path: Path) -> None:
+    with headwater.create(str(tmp_path / "other"), actor="other") as other:
+        other.register("x", write(tmp_path / "x", "x"))
+        with pytest.raises(NotFoundError, match="there is no"):
+            parted.merge(other.head)
+
+
+@pytest.mark.parametrize("what", ["data file", "log entry", "missing entry"])
+def test_a_damaged_table_of_the_source_is_found_and_nothing_is_written(parted: Registry, what: str) -> None:
+    lake = parted._context.lake
+    infos = [info.path for info in lake.list(lake.head("exp"), "tables/model_versions/")]
+    ours = {info.path for info in lake.list(parted.head, "tables/model_versions/")}
+    new = [path for path in infos if path not in ours]
+    if what == "data file":
+        path = next(path for path in new if path.endswith(".parquet") and "_delta_log" not in path)
+        lake.put("exp", path, b"not a Parquet file")
+    else:
+        path = max(path for path in infos if path.endswith(".json"))
+        if what == "log entry":
+            lake.put("exp", path, b"not JSON")
+        else:
+            lake.delete("exp", path)
+    lake.commit("exp", "damage", {})
+    before = parted.head
+    with headwater.open(parted.url) as opened:
+        with pytest.raises(IntegrityError) as caught:
+            opened.merge("exp")
+        assert caught.value.exit_status == 5
+        assert "model_versions" in caught.value.message
+        assert "\n" not in caught.value.message
+        assert opened.head == before
