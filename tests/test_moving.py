@@ -398,6 +398,7 @@ def test_what_holds_something_else_is_left_alone(laptop: Registry, there: str) -
         laptop.pull_from(there)
 
 
+@pytest.mark.parametrize("there", ["local"], indirect=True)
 def test_a_lake_is_not_moved_to_itself(laptop: Registry, there: str, tmp_path: Path) -> None:
     for url in (laptop.url, str(tmp_path / "work" / ".." / "laptop"), f"file://{laptop.url}"):
         with pytest.raises(InvalidInputError, match="is this lake itself"):
@@ -433,12 +434,14 @@ def test_tags_and_branches_that_contradict_each_other_stop_it(laptop: Registry, 
         assert server.head == head
 
 
+@pytest.mark.parametrize("there", ["lakefs"], indirect=True)
 def test_a_missing_repository_is_not_made_unasked(laptop: Registry, lakefs_url: str) -> None:
     with pytest.raises(NotFoundError, match="there is no repository") as refused:
         laptop.push(lakefs_url)
     assert "--storage-namespace" in refused.value.hint
 
 
+@pytest.mark.parametrize("there", ["local"], indirect=True)
 def test_a_folder_that_holds_something_is_not_made_a_lake(laptop: Registry, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
@@ -449,6 +452,7 @@ def test_a_folder_that_holds_something_is_not_made_a_lake(laptop: Registry, tmp_
     assert not (tmp_path / "missing").exists()
 
 
+@pytest.mark.parametrize("there", ["lakefs"], indirect=True)
 def test_keys_that_are_not_known_are_refused(
     laptop: Registry, lakefs_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,6 +517,7 @@ def test_a_push_that_is_killed_goes_on_where_it_was(laptop: Registry, there: str
         assert push(again, there) == Moved(server.url)
 
 
+@pytest.mark.parametrize("there", ["lakefs"], indirect=True)
 def test_what_dead_pushes_left_is_swept(laptop: Registry, lakefs_url: str, tmp_path: Path, artifact: Path) -> None:
     laptop.register("m", artifact)
     push(laptop, lakefs_url)
@@ -672,3 +677,41 @@ def test_the_picture_of_a_branch_is_the_same_whichever_way_it_came(
         same(laptop, server)
         for ref in ("main~1", "main~2"):
             assert rows(server.at(ref)) == rows(laptop.at(ref))
+
+
+@pytest.mark.parametrize("there", ["lakefs"], indirect=True)
+def test_a_repository_that_can_only_be_read_stops_it(
+    laptop: Registry, lakefs_url: str, artifact: Path, tmp_path: Path
+) -> None:
+    laptop.register("m", artifact)
+    copy, closed = f"{lakefs_url}-a", f"{lakefs_url}-b"
+    push(laptop, copy)
+    with closing(lakes.connect(copy)) as lake:
+        wanted = {"name": closed.rpartition("/")[2], "storage_namespace": namespace(closed), "read_only": True}
+        lake._client.run("make", lambda sdk: sdk.repositories.create_repository(wanted))  # type: ignore[attr-defined]
+    with pytest.raises(PermissionDeniedError):
+        laptop.push(closed)
+    with closing(lakes.connect(closed)) as lake:
+        assert len(list(lake.commits())) == 1
+
+
+@pytest.mark.parametrize("there", ["lakefs"], indirect=True)
+def test_a_history_goes_from_server_to_server(laptop: Registry, lakefs_url: str, tmp_path: Path) -> None:
+    everything(laptop, tmp_path)
+    first, second = f"{lakefs_url}-a", f"{lakefs_url}-b"
+    push(laptop, first)
+    with headwater.open(first, actor="bob") as server:
+        server.register("m", tmp_path / "model.bin")
+        push(server, second)
+        with headwater.open(second, actor="eve") as other:
+            same(server, other)
+            assert other.verify() == server.verify()
+            other.register("m", tmp_path / "model.bin")
+            server.register("n", tmp_path / "model.bin")
+            with pytest.raises(ConflictError, match="has gone on both"):
+                push(server, second)
+            server.pull_from(second)
+            push(server, second)
+            same(server, other)
+    laptop.pull_from(second)
+    assert [each.name for each in laptop.models()] == ["big", "flight-delay", "m", "n"]
