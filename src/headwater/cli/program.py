@@ -28,6 +28,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
+        "push": ("moving", "Bring the history of this lake to another lake."),
+        "pull-from": ("moving", "Bring the history of another lake to this one."),
         "export": ("export", "Write everything as files that need no Headwater."),
         "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
