@@ -607,6 +607,20 @@ def test_a_conflict_that_a_merge_settled_is_as_it_was_on_the_branch_that_was_mer
     assert small.model("m").description == "ours"
 
 
+def test_a_settled_merge_undone_gives_back_one_value_where_both_had_moved_on(small: Registry) -> None:
+    small.tag("m", {"team": "before"})
+    exp = small.create_branch("exp")
+    exp.tag("m", {"team": "theirs"})
+    small.tag("m", {"team": "ours"})
+    merge = small.merge("exp", theirs=True)
+    assert merge.commit is not None
+    for expected in ("ours", "theirs", "ours"):
+        small.revert("main")
+        assert small.model("m").tags["team"] == expected
+        standing = small.sql("SELECT value FROM standing_events WHERE kind = 'tag' AND key = 'team'").fetchall()
+        assert standing == [(expected,)]
+
+
 def test_a_merge_on_another_branch_that_came_along_is_undone_alone(small: Registry) -> None:
     inner, outer = small.create_branch("inner"), small.create_branch("outer")
     inner.tag("m", {"inner": "1"})
