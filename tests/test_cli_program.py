@@ -330,7 +330,8 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("headwater re", ["register", "resolve", "reproduce", "rename"]),
+        ("headwater re", ["rehearse", "revert", "register", "resolve", "reproduce", "rename"]),
+        ("headwater rehearse reg", ["register"]),
         ("headwater alias ", ["set", "delete", "list"]),
         ("headwater resolve fl", ["flight-delay", "flight-delay@champion"]),
         ("headwater resolve flight-delay@", ["champion"]),
