@@ -51,7 +51,7 @@ class _Trial(Session):
     def open(self) -> Iterator[Registry]:
         """Open the rehearsal, made when it is first asked for; a command that only reads gets what it always gets."""
         asking = click.get_current_context(silent=True)
-        if asking is not None and any(param.name == "ref" for param in asking.command.params):
+        if asking is not None and any("--ref" in param.opts for param in asking.command.params):
             with super().open() as registry:
                 yield registry
             return
