@@ -10,7 +10,6 @@ from typing import Any
 
 from headwater.context import Context
 from headwater.errors import InvalidInputError, NotFoundError
-from headwater.lake import refs
 from headwater.lineage_facts import prediction_node
 from headwater.lineage_nodes import Node
 from headwater.lookup import model_id_of as model_named
@@ -173,7 +172,7 @@ def _origin(fold: Fold, row: Mapping[str, Any]) -> tuple[str, str]:
 
 # -- objects ----------------------------------------------------------------------------------------------------------
 def _object(context: Context, fold: Fold, urn: Urn) -> Start:
-    commit = refs.resolve(context.lake, urn.commit).commit
+    commit = context.folds.resolve(urn.commit).commit
     info = context.lake.stat(commit, urn.name)
     owners = _owners(fold, urn.name, info.sha256)
     if not owners:

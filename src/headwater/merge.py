@@ -201,7 +201,7 @@ class Merges:
                 f"{source!r} is another lake, not a branch of this one",
                 hint=f"`headwater pull-from {source}` brings it",
             )
-        found = refs.resolve(self._context.lake, source)
+        found = self._context.folds.resolve(source)
         if found.branch == target.branch:
             raise InvalidInputError(
                 f"{source!r} can't be merged into itself", hint="name another branch, or --into another one"

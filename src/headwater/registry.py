@@ -88,7 +88,7 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         Raises:
             NotFoundError: There is no such ref.
         """
-        found = refs.resolve(self._context.lake, ref)
+        found = self._context.folds.resolve(ref)
         return self._view(found.branch or self._context.branch, found.commit, ref)
 
     def branch(self, name: str) -> Registry:

@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -405,7 +404,7 @@ class LocalLake:
             if row[0] != expected:
                 return False
             # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
-            self._check_there(connection, commits, overlay)
+            self._check_there(commits, overlay)
             if origin is not None:
                 settle(connection, origin)
             self._db.write(connection, chunks, [(each.commit.id, each.generation, each.body) for each in commits])
@@ -416,7 +415,7 @@ class LocalLake:
         self._graph.remember(commits)
         return True
 
-    def _check_there(self, connection: sqlite3.Connection, commits: list[Record], overlay: Overlay) -> None:
+    def _check_there(self, commits: list[Record], overlay: Overlay) -> None:
         """Make sure that what is going to land builds on nothing that was collected since this process read it.
 
         All that a new tree takes over from elsewhere is in the trees of commits that it descends from, and a commit
@@ -424,10 +423,7 @@ class LocalLake:
         """
         own = {each.commit.id for each in commits}
         for parent in {parent for each in commits for parent in each.commit.parents} - own:
-            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (parent,)).fetchone():
-                raise NotFoundError(
-                    f"commit {parent} is not in the lake any more", hint="it was collected; begin from a branch's head"
-                )
+            self._graph.check_there(parent)
         for digest in overlay.objects:
             if not self._objects.path(digest).exists():
                 raise LakeError(f"object {digest} was collected before it landed", hint="do it again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,8 +31,13 @@ class Ref:
     branch: str | None
 
 
-def resolve(lake: Lake, text: str) -> Ref:
+def resolve(lake: Lake, text: str, *, landed_by: Callable[[str, int], str | None] | None = None) -> Ref:
     """Resolve a ref, tried in the order branch, tag, commit.
+
+    Args:
+        lake: The lake.
+        text: The ref.
+        landed_by: Returns the head that a branch had at a time, or None, where that is known without reading its log.
 
     Raises:
         InvalidInputError: It is malformed, or short for several commits.
@@ -45,7 +50,9 @@ def resolve(lake: Lake, text: str) -> Ref:
     if found["time"] is not None:
         if branch is None:
             raise InvalidInputError(f"{shown(text)}: only a branch can be asked for a time", hint="write main@{...}")
-        commit = _at_time(lake, branch, commit, parse_time(found["time"]))
+        micros = parse_time(found["time"])
+        then = landed_by(branch, micros) if landed_by is not None else None
+        commit = then or _at_time(lake, branch, commit, micros)
     for step in found["steps"].split("~")[1:]:
         commit = _back(lake, commit, int(step[:10]) if step else 1, text)
     if found["time"] is not None or found["steps"]:
