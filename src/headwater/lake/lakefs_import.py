@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from headwater.errors import AlreadyExistsError, NotFoundError, RaceLostError
+from headwater.errors import AlreadyExistsError, HeadwaterError, NotFoundError, RaceLostError
 from headwater.ids import new_id, now_micros
 from headwater.lake.base import AT, HIDDEN_PREFIX, IMPORT_PREFIX, Commit, Incoming, Strategy
 from headwater.lake.lakefs_client import Client
@@ -226,7 +226,7 @@ def is_held(lake: LakeFS, client: Client, branch: str) -> bool:
     try:
         with client.stream(branch, _HOLD) as stream:
             since = stream.readall()
-    except NotFoundError:
+    except HeadwaterError:  # mostly that it is not there; else what was refused says more
         return False
     if not since.isdigit() or now_micros() - int(since) > _LEASE * 1_000_000:
         _release(lake, client, branch)
