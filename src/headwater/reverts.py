@@ -19,7 +19,7 @@ class Reverts:
 
     Attributes:
         undid: By the transaction of a revert, those that it undid; the newest first.
-        undone: By transactions that are undone now, the revert that did it, which is not undone itself.
+        undone: By transactions that are undone now, the first revert that did it and is not undone itself.
 
     Args:
         fold: The state.
@@ -37,7 +37,7 @@ class Reverts:
             if row is not None:
                 self.undid[tx] = brought_by(fold, row[0], "").transactions
                 if tx not in self.undone:
-                    self.undone |= dict.fromkeys(self.undid[tx] - self.undone.keys(), tx)
+                    self.undone |= dict.fromkeys(self.undid[tx], tx)
 
     def __contains__(self, tx: str) -> bool:
         return tx in self.undid
