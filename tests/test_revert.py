@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Callable
 from hashlib import md5
@@ -831,3 +832,45 @@ def test_what_was_reverted_says_so_when_it_is_shown(small: Registry, registry_ur
         assert f"`headwater revert {undone[:12]}` brings it back" in hint
     assert json.loads(cli.out(*at, "sql", "--format", "json", "SELECT count(*) AS n FROM hidden"))[0]["n"] >= 6
     assert cli.out(*at, "runs") == cli.out(*at, "deployments") == ""
+
+
+# -- whatever is undone -----------------------------------------------------------------------------------------------
+def undone_now(done: list[tuple[str, Any]]) -> set[int]:
+    """Return the positions of what is undone, by a revert that is not undone itself."""
+    found: set[int] = set()
+    for position in range(len(done) - 1, -1, -1):
+        if done[position][0] == "revert" and position not in found:
+            found.add(done[position][1])
+    return found
+
+
+@pytest.mark.parametrize("seed", [3, 12])
+def test_what_stands_is_the_last_that_is_not_undone_whatever_is_reverted(
+    registry: Registry, seed: int, is_remote: bool
+) -> None:
+    chance = random.Random(seed)
+    Path("weights.bin").write_text("weights")
+    registry.register("m", "weights.bin")
+    done: list[tuple[str, Any]] = []
+    commits: list[str] = []
+    refused = 0
+    for step in range(30 if is_remote else 80):
+        if not done or chance.random() < 0.4:
+            done.append((chance.choice("ab"), str(step)))
+            registry.tag("m", dict([done[-1]]))
+        else:
+            target = chance.randrange(max(0, len(done) - 8), len(done))
+            before = undone_now(done)
+            try:
+                registry.revert(commits[target])
+            except ConflictError as error:
+                refused += 1
+                assert ("is undone already" in error.message) is (target in before), (done, target)
+                continue
+            assert target not in before
+            done.append(("revert", target))
+        commits.append(newest(registry))
+        gone = undone_now(done)
+        stands = dict(each for at, each in enumerate(done) if each[0] != "revert" and at not in gone)
+        assert registry.model("m").tags == stands, done
+    assert refused

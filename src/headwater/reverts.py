@@ -19,7 +19,7 @@ class Reverts:
 
     Attributes:
         undid: By the transaction of a revert, those that it undid; the newest first.
-        undone: Transactions that are undone now: by a revert that is not undone itself.
+        undone: By transactions that are undone now, the revert that did it, which is not undone itself.
 
     Args:
         fold: The state.
@@ -27,7 +27,7 @@ class Reverts:
 
     def __init__(self, fold: Fold) -> None:
         self.undid: dict[str, frozenset[str]] = {}
-        self.undone: set[str] = set()
+        self.undone: dict[str, str] = {}
         rows = fold.rows(
             "SELECT tx, metadata FROM commits WHERE kind = 'revert' AND tx IS NOT NULL"
             " ORDER BY position DESC, micros DESC"
@@ -37,7 +37,7 @@ class Reverts:
             if row is not None:
                 self.undid[tx] = brought_by(fold, row[0], "").transactions
                 if tx not in self.undone:
-                    self.undone |= self.undid[tx]
+                    self.undone |= dict.fromkeys(self.undid[tx] - self.undone.keys(), tx)
 
     def __contains__(self, tx: str) -> bool:
         return tx in self.undid

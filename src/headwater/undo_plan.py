@@ -88,6 +88,7 @@ class Plan:
     _reverts: Reverts = field(init=False)
     _superseded: list[Place] = field(init=False, default_factory=list)
     _undone_by: set[str] = field(init=False, default_factory=set)
+    _seen_behind: dict[tuple[str, str], list[_Event]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._inside = self.found.transactions
@@ -127,7 +128,7 @@ class Plan:
 
     def _created(self) -> list[str]:
         """Return the IDs of the models that it made, and nobody else whose making of them is not undone."""
-        others = json.dumps(sorted(self._inside | self._reverts.undone))
+        others = json.dumps(sorted(self._inside | self._reverts.undone.keys()))
         # Two branches may have made one model: its name's first event is there twice then, and its row once.
         rows = self.fold.rows(
             "SELECT DISTINCT subject FROM events e WHERE kind = 'name' AND prev = '[]'"
@@ -173,32 +174,32 @@ class Plan:
             hidden: The IDs that are hidden: what was said of them stays with them.
         """
         rows = self.fold.rows(
-            f"SELECT DISTINCT subject, kind, key FROM events WHERE tx IN {_GIVEN} ORDER BY kind, subject, key",
+            f"SELECT DISTINCT subject, kind, key, tx FROM events WHERE tx IN {_GIVEN} ORDER BY kind, subject, key",
             self._given,
         )
-        for subject, kind, key in rows:
-            if (
-                kind in _OWN_BOOKS
-                or (kind == "name" and self._named_first(subject))
-                or (kind == "tombstone" and subject in subjects)
-            ):
+        places: dict[Place, set[str]] = {}
+        for subject, kind, key, tx in rows:
+            places.setdefault((subject, kind, key), set()).add(tx)
+        for place, wrote in places.items():
+            subject, kind, key = place
+            if kind in _OWN_BOOKS or (kind == "tombstone" and subject in subjects):
+                continue
+            if kind == "name" and self._named_first(subject):
                 continue
             if subject in hidden and kind not in ("alias", "traffic"):
                 continue
-            standing = self._standing(subject, kind, key)
-            behind = self._behind(standing)
-            ours = [each for each in behind if each.tx in self._within]
-            if not ours:
-                undoing = {each.tx for each in standing if self._reverts.undid.get(each.tx, set()) & self._inside}
-                self._undone_by |= undoing
-                if subject not in hidden and not undoing:
-                    self._superseded.append((subject, kind, key))
+            if wrote <= self._reverts.undone.keys():
+                self._undone_by |= {self._reverts.undone[tx] for tx in wrote}
                 continue
-            others = [each.value for each in behind if each.tx not in self._within]
-            values = list(dict.fromkeys(others)) or self._values_before(subject, kind, key, ours)
-            undone = all(each.tx not in self._inside for each in ours)
-            if not (undone and set(values) == {each.value for each in standing}):
-                self._write((subject, kind, key), values, standing)
+            standing = self._standing(*place)
+            behind = self._behind(standing, self._within)
+            ours = [each for each in behind if each.tx in self._within]
+            if ours:
+                others = [each.value for each in behind if each.tx not in self._within]
+                values = list(dict.fromkeys(others)) or self._values_before(*place, ours)
+                self._write(place, values, standing)
+            elif subject not in hidden:
+                self._superseded.append(place)
 
     def _standing(self, subject: str, kind: str, key: str) -> list[_Event]:
         rows = self.fold.rows(_STANDING, subject, kind, key)
@@ -209,18 +210,32 @@ class Plan:
         sql = f"SELECT 1 FROM events WHERE subject = ? AND kind = 'name' AND prev = '[]' AND tx IN {_GIVEN}"
         return self.fold.one(sql, model_id, self._given) is not None
 
-    def _behind(self, events: Iterable[_Event]) -> list[_Event]:
-        """Return events, and instead of those of a revert the ones whose values it gave back, where there are any."""
+    def _behind(self, events: Iterable[_Event], within: Collection[str], known: str = "") -> list[_Event]:
+        """Return events, and instead of those of a revert the ones whose values it gave back, where there are any.
+
+        Args:
+            events: Events of one place.
+            within: Transactions whose events are returned as they are.
+            known: Names `within`, so that nothing is looked up twice.
+        """
         found: dict[str, _Event] = {}
         for each in events:
-            undid = self._reverts.undid.get(each.tx)
-            before = []
-            if undid is not None and each.tx not in self._within:
-                before = self._behind(self._before([each], self._reverts.around(undid | {each.tx})))
-            found.update((event.event_id, event) for event in before or [each])
+            if (each.event_id, known) not in self._seen_behind:
+                before = [] if each.tx in within or each.tx not in self._reverts else self._source(each)
+                self._seen_behind[each.event_id, known] = self._behind(before, within, known) if before else [each]
+            found.update((event.event_id, event) for event in self._seen_behind[each.event_id, known])
         return list(found.values())
 
-    def _before(self, events: Iterable[_Event], within: Collection[str]) -> list[_Event]:
+    def _source(self, event: _Event) -> list[_Event]:
+        """Return the events whose values a revert gave back by an event of its own; none where there had been none."""
+        within = self._reverts.around(self._reverts.undid[event.tx])
+        (text,) = self.fold.one("SELECT prev FROM events WHERE event_id = ?", event.event_id)
+        rows = (self.fold.one("SELECT event_id, value, tx FROM events WHERE event_id = ?", e) for e in json.loads(text))
+        behind = self._behind([_Event(*row) for row in rows if row is not None], within, event.tx)
+        others = [each for each in behind if each.tx not in within]
+        return others or self._before(behind, within, event.tx)
+
+    def _before(self, events: Iterable[_Event], within: Collection[str], known: str = "") -> list[_Event]:
         """Return the nearest events through `prev` that are not of some transactions."""
         found: dict[str, _Event] = {}
         todo = [each.event_id for each in events]
@@ -232,10 +247,12 @@ class Plan:
                 if row is None or event_id in seen:
                     continue
                 seen.add(event_id)
-                if row[2] in within:
-                    todo.append(event_id)
-                else:
-                    found[event_id] = _Event(*row)
+                for each in self._behind([_Event(*row)], within, known):
+                    if each.tx not in within:
+                        found[each.event_id] = each
+                    elif each.event_id == event_id or each.event_id not in seen:
+                        seen.add(each.event_id)
+                        todo.append(each.event_id)
         # What two branches parted from is what neither says any more where one of them went on.
         went_on = {each for each in found if self._is_replaced(each, within)}
         return [found[each] for each in sorted(found.keys() - went_on or found)]
@@ -299,11 +316,8 @@ class Plan:
             raise self._changed_later()
         if self.writes:
             return
-        undone = (self._within - self._inside) | self._undone_by
-        row = self.fold.one(
-            f"SELECT id FROM commits WHERE tx IN {_GIVEN} ORDER BY position DESC", json.dumps([*undone])
-        )
-        row = row or self._hidden_by()
+        newest = f"SELECT id FROM commits WHERE tx IN {_GIVEN} ORDER BY position DESC"
+        row = self.fold.one(newest, json.dumps(sorted(self._undone_by))) or self._hidden_by()
         if row is None:
             raise InvalidInputError(
                 f"there is nothing in commit {self.found.commit[:12]} that could be undone: {self.found.message}"
