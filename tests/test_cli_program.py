@@ -330,7 +330,8 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("headwater re", ["register", "resolve", "reproduce", "rename"]),
+        ("headwater re", ["rehearse", "revert", "register", "resolve", "reproduce", "rename"]),
+        ("headwater rehearse reg", ["register"]),
         ("headwater alias ", ["set", "delete", "list"]),
         ("headwater resolve fl", ["flight-delay", "flight-delay@champion"]),
         ("headwater resolve flight-delay@", ["champion"]),
@@ -386,5 +387,5 @@ def test_a_word_of_git_leads_to_a_command_that_there_is(word: str) -> None:
 
 
 def test_a_command_that_is_nearly_one_is_offered() -> None:
-    assert CommandLine().error("regster", status=2)[2] == "did you mean `headwater register`?"
+    assert CommandLine().error("deployy", status=2)[2] == "did you mean `headwater deploy`?"
     assert CommandLine().error("xyzzy", status=2)[2] == "`headwater --help` shows how it is used"

@@ -73,6 +73,11 @@ class Datasets:
         """
         return str(row_of(fold, reference)[0])
 
+    def was_there(self, name: str) -> bool:
+        """Return whether there are versions of a dataset, be they hidden or not."""
+        with self._context.reading() as fold:
+            return bool(rows_of(fold, name, hidden=True))
+
     def all_references(self) -> builtins.list[str]:
         """Return every version that is not hidden, as references."""
         with self._context.reading() as fold:
