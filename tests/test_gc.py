@@ -498,6 +498,14 @@ def test_folds_of_what_is_gone_are_deleted(local: Registry, folder: Path, tmp_pa
     assert local.versions("m")[0].version == 1
 
 
+def test_a_fold_of_what_was_collected_is_made_anew(local: Registry, folder: Path, tmp_path: Path) -> None:
+    abandoned(local, tmp_path)
+    local.create_branch("exp", "main")
+    assert local.gc(grace=0).commits == 3
+    with headwater.open(str(folder)) as again:
+        assert [version.version for version in again.branch("exp").versions("m")] == [1]
+
+
 def test_a_cache_beyond_its_size_loses_what_was_used_least_lately(registry: Registry, tmp_path: Path) -> None:
     version = registry.add_dataset("rows", _csv(tmp_path / "a.csv", 1))
     other = registry.add_dataset("others", _csv(tmp_path / "b.csv", 2))
