@@ -26,19 +26,13 @@ PREDICTIONS = "predicted_at,external_id,origin,output\n" + "".join(
 QUERIES = (
     "SELECT name, versions, latest_version, description, tags FROM models ORDER BY ALL",
     "SELECT name, version, aliases, description, tags, params FROM model_versions ORDER BY ALL",
-    "SELECT name, alias, version FROM aliases ORDER BY ALL",
     "SELECT name, semver, description FROM datasets ORDER BY ALL",
-    "SELECT name, version, dataset, semver FROM version_datasets ORDER BY ALL",
     "SELECT name, status, params, metrics, tags, description FROM runs ORDER BY ALL",
-    "SELECT run_id, key, slice, value FROM run_metrics ORDER BY ALL",
     "SELECT name, version, run_id, key, value, step FROM metrics ORDER BY ALL",
     "SELECT name, version, key, slice, value FROM slice_metrics ORDER BY ALL",
     "SELECT deployment_id, name, version, environment, mode, traffic, live FROM deployments ORDER BY ALL",
     "SELECT prediction_id, external_id, version, output, label, correct FROM predictions ORDER BY ALL",
-    "SELECT prediction_id, name, version, datasets FROM prediction_lineage ORDER BY ALL",
-    "SELECT version, predictions, labelled, accuracy FROM live_metrics ORDER BY ALL",
     "SELECT urn, predictions FROM lineage_nodes WHERE deleted IS NOT true ORDER BY ALL",
-    "SELECT version, run_id, [d.semver FOR d IN datasets] FROM version_lineage WHERE NOT deleted ORDER BY ALL",
 )
 
 
@@ -187,7 +181,7 @@ def test_everything_that_can_be_done_can_be_undone_and_done_again(peopled: Regis
 
     assert seen(peopled) == after
     assert again.commit is not None
-    assert peopled.revert(again.commit).changes == undone.changes
+    assert set(peopled.revert(again.commit).changes) == set(undone.changes)
     peopled.revert("main")
 
 
@@ -613,6 +607,20 @@ def test_a_conflict_that_a_merge_settled_is_as_it_was_on_the_branch_that_was_mer
     assert small.model("m").description == "ours"
 
 
+def test_a_settled_merge_undone_gives_back_one_value_where_both_had_moved_on(small: Registry) -> None:
+    small.tag("m", {"team": "before"})
+    exp = small.create_branch("exp")
+    exp.tag("m", {"team": "theirs"})
+    small.tag("m", {"team": "ours"})
+    merge = small.merge("exp", theirs=True)
+    assert merge.commit is not None
+    for expected in ("ours", "theirs", "ours"):
+        small.revert("main")
+        assert small.model("m").tags["team"] == expected
+        standing = small.sql("SELECT value FROM standing_events WHERE kind = 'tag' AND key = 'team'").fetchall()
+        assert standing == [(expected,)]
+
+
 def test_a_merge_on_another_branch_that_came_along_is_undone_alone(small: Registry) -> None:
     inner, outer = small.create_branch("inner"), small.create_branch("outer")
     inner.tag("m", {"inner": "1"})
@@ -800,6 +808,7 @@ def test_what_was_reverted_says_so_when_it_is_shown(small: Registry, registry_ur
     for reference, act in {
         "m/2": lambda: small.register("m", "weights.bin"),
         "late@1.0.0": lambda: small.add_dataset("late", "weights.bin"),
+        "rough@1.0.0": lambda: small.add_dataset("rough", "flights.csv"),
         "deployment": lambda: small.deploy("m/1", "production"),
         "run": lambda: small.start_run("r", experiment="e"),
         "other": lambda: small.register("other", "weights.bin"),
@@ -815,7 +824,8 @@ def test_what_was_reverted_says_so_when_it_is_shown(small: Registry, registry_ur
         assert undone is not None
         made[name] = undone
     for name, undone in made.items():
-        _, message, hint = cli.error(*at, "show", name.replace(" ", ":"), status=1)
+        asked = name.replace(" ", ":") if name != "rough@1.0.0" else "rough"
+        _, message, hint = cli.error(*at, "show", asked, status=1)
         said = message if name != "other" else hint.replace("it was", "other was").replace("; ", ": ")
         assert f"{name} was reverted by tester in commit {undone[:12]}" in said
         assert f"`headwater revert {undone[:12]}` brings it back" in hint

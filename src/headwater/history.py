@@ -183,10 +183,9 @@ class History:
         return is_id(name) and fold.one("SELECT 1 FROM runs WHERE run_id = ?", name) is not None
 
     def _is_ref(self, text: str) -> bool:
-        from headwater.lake import refs
 
         with contextlib.suppress(NotFoundError, InvalidInputError):
-            refs.resolve(self._context.lake, text)
+            self._context.folds.resolve(text)
             return True
         return False
 

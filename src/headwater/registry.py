@@ -15,6 +15,7 @@ from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
 from headwater.registry_branches import Branching
+from headwater.registry_moving import BetweenLakes
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
 from headwater.transaction import Writer
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "Rehearsal"]
 
 
-class Registry(RunsPart, Serving, Branching):
+class Registry(RunsPart, Serving, Branching, BetweenLakes):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method
@@ -87,7 +88,7 @@ class Registry(RunsPart, Serving, Branching):
         Raises:
             NotFoundError: There is no such ref.
         """
-        found = refs.resolve(self._context.lake, ref)
+        found = self._context.folds.resolve(ref)
         return self._view(found.branch or self._context.branch, found.commit, ref)
 
     def branch(self, name: str) -> Registry:

@@ -236,7 +236,18 @@ class Plan:
                     todo.append(event_id)
                 else:
                     found[event_id] = _Event(*row)
-        return [found[each] for each in sorted(found)]
+        # What two branches parted from is what neither says any more where one of them went on.
+        went_on = {each for each in found if self._is_replaced(each, within)}
+        return [found[each] for each in sorted(found.keys() - went_on or found)]
+
+    def _is_replaced(self, event_id: str, within: Collection[str]) -> bool:
+        """Return whether an event is superseded by one that is not of some transactions."""
+        rows = self.fold.rows(
+            "SELECT o.tx FROM events e JOIN events o ON o.subject = e.subject AND o.kind = e.kind AND o.key = e.key,"
+            " json_each(o.prev) p WHERE e.event_id = ? AND p.value = e.event_id",
+            event_id,
+        )
+        return any(tx not in within for (tx,) in rows)
 
     def _values_before(self, subject: str, kind: str, key: str, events: Iterable[_Event]) -> list[str | None]:
         """Return the values that stood before it."""

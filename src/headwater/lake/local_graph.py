@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from headwater.errors import ConflictError, NotFoundError
 from headwater.ids import now_micros
-from headwater.lake.base import AT, Commit
+from headwater.lake.base import AT, ORIGIN, Commit
 from headwater.lake.local_db import Database
 from headwater.lake.local_walk import Walk
 from headwater.lake.pending import Hidden, Record, parse
@@ -29,9 +29,17 @@ class Graph:
         self._hidden = hidden
         self._records: dict[str, Record] = {}
 
-    def record(self, parents: tuple[str, ...], tree: str, message: str, metadata: Mapping[str, str]) -> Record:
+    def record(
+        self,
+        parents: tuple[str, ...],
+        tree: str,
+        message: str,
+        metadata: Mapping[str, str],
+        *,
+        micros: int | None = None,
+    ) -> Record:
         """Return a new commit, which is kept nowhere yet."""
-        micros = int(metadata.get(AT, now_micros()))
+        micros = int(metadata.get(AT, now_micros())) if micros is None else micros
         generation = 1 + max((self.load(parent).generation for parent in parents), default=0)
         body = json.dumps(
             {
@@ -77,6 +85,21 @@ class Graph:
         rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
         found = [parse(name, body).commit for name, body in rows]
         return next((commit for commit in found if commit.metadata.get(key) == value), None)
+
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits whose first ID, in another lake, begins with a prefix."""
+        text = f'{json.dumps(ORIGIN)}:"{prefix}'
+        rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
+        found = {commit.metadata.get(ORIGIN, ""): commit.id for commit in (parse(*row).commit for row in rows)}
+        return [copy for origin, copy in found.items() if origin.startswith(prefix)][:2]
+
+    def commits(self) -> Iterator[Commit]:
+        """Yield every commit on disk, parents first, also those that nothing reaches."""
+        before = 0
+        while rows := self._db.query("SELECT seq, id, body FROM commits WHERE seq > ? ORDER BY seq LIMIT 500", before):
+            for seq, name, body in rows:
+                before = seq
+                yield parse(name, body).commit
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield a commit and its ancestors, every commit before its parents."""
