@@ -88,7 +88,8 @@ def test_a_call_that_fails_at_any_step_leaves_all_or_nothing(parted: Registry, w
                 assert merge("exp", target).commit
                 landed += 1
             except LakeError as error:
-                assert error.message.endswith("failed")
+                if not error.message.endswith("failed"):
+                    raise
                 landed += lake.head(target) != before
         reached = faulty.reached
         head = lake.head(target)
@@ -215,7 +216,8 @@ def test_a_target_that_is_deleted_meanwhile_is_not_made_again(parted: Registry, 
             try:
                 merge("exp", "target")
             except NotFoundError as error:
-                assert "there is no branch" in error.message
+                if "there is no branch" not in error.message:
+                    raise
         reached = stepping.reached
         if not reached:
             lake.delete_branch("target")
