@@ -78,7 +78,11 @@ def folder(table: str) -> str:
 
 def prepare() -> None:
     """Import what reading and writing rows takes, which is more work than most of what is then done with it."""
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    # Arrow imports pandas, where it is installed, when it is given the first list.
+    pa.array([""])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
