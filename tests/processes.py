@@ -12,9 +12,11 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import headwater
 from headwater.errors import HeadwaterError
+from headwater.lake.connect import connect
 
 
 def register_many(url: str, name: str, count: str, size: str) -> object:
@@ -115,6 +117,35 @@ def kill_while_predicting(url: str, deployment: str, times: str, longest: str, s
         _, status = os.waitpid(child, 0)
         killed += os.WIFSIGNALED(status)
     return {"killed": killed, "files": files}
+
+
+def kill_while_pushing(source: str, url: str, namespace: str, times: str) -> object:
+    """Kill `times` pushes, each after a few more commits than the one before, then push; return what was left to do."""
+    seen, killed = [], 0
+    for number in range(int(times)):
+        child = os.fork()
+        if child == 0:
+            try:
+                with headwater.open(source) as registry:
+
+                    def die(sent: Any, after: int = number + 1) -> None:
+                        if sent.commits == after:
+                            os.kill(os.getpid(), signal.SIGKILL)
+
+                    registry.push(url, storage_namespace=namespace or None, tell=die)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        killed += os.WIFSIGNALED(status)
+        lake = connect(url)
+        seen.append(len(list(lake.log(lake.head("main")))) - 1)
+        lake.close()
+    lake = connect(url)
+    before = len(list(lake.commits())) - 1
+    lake.close()
+    with headwater.open(source) as registry:
+        moved = registry.push(url, storage_namespace=namespace or None)
+    return {"killed": killed, "seen": seen, "before": before, "rest": moved.commits}
 
 
 def fill_the_disk(folder: str) -> object:
@@ -268,7 +299,7 @@ if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     functions = (
         register_many, kill_while_registering, fill_the_disk, die_while_logging, take_in, take_in_and_die,
-        kill_while_predicting, leave_runs_open, fork_while_running, fill_the_disk_of_the_spool,
+        kill_while_predicting, kill_while_pushing, leave_runs_open, fork_while_running, fill_the_disk_of_the_spool,
     )  # fmt: skip
     known = {each.__name__: each for each in functions}
     print(json.dumps(known[what](*arguments)))

@@ -290,3 +290,21 @@ def test_a_tag_that_can_not_be_made_or_deleted_is_refused(exp: Registry, registr
             registry.delete_tag(name)
         assert hint in caught.value.hint
     assert [each.name for each in registry.tags()] == ["release-1"]
+
+
+def test_what_a_merge_brought_landed_with_it(exp: Registry, registry: Registry, model: Path) -> None:
+    version = exp.register("m", model)
+    registry.register("m", model)
+    done = registry.merge("exp")
+    registry.register("m", model)
+    query = "SELECT landed, landed_at, position, metadata FROM lake.commits WHERE commit = $commit"
+    (brought,) = registry.sql(query, {"commit": version.commit}).fetchall()
+    (merge,) = registry.sql(query, {"commit": done.commit}).fetchall()
+    assert brought[:3] == merge[:3]
+    assert merge[0] == registry.at("main~1").head
+    assert merge[3]["headwater.source"] == "exp"
+    on_exp = exp.sql(query, {"commit": version.commit}).fetchall()
+    assert on_exp[0][0] == exp.head
+    # And so it has been at the merge's time, not before.
+    moments = [registry.at(f"main@{{{each[1].isoformat()}}}") for each in (on_exp[0], merge)]
+    assert [len(view.versions("m")) for view in moments] == [1, 3]

@@ -18,7 +18,7 @@ from tests.command_line import HEADWATER, CommandLine, run
 from tools.cli_reference import PLACE, reference
 
 from headwater.cli.base import Command, Group, Session
-from headwater.cli.program import COMMANDS, program
+from headwater.cli.program import _FROM_GIT, COMMANDS, program
 
 HEAVY = {"pyarrow", "duckdb", "deltalake", "lakefs_sdk", "polars", "pygit2", "numpy", "pandas", "urllib3"}
 
@@ -330,7 +330,8 @@ def _completed(folder: Path, line: str, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("headwater re", ["register", "resolve", "reproduce", "rename"]),
+        ("headwater re", ["rehearse", "revert", "register", "resolve", "reproduce", "rename"]),
+        ("headwater rehearse reg", ["register"]),
         ("headwater alias ", ["set", "delete", "list"]),
         ("headwater resolve fl", ["flight-delay", "flight-delay@champion"]),
         ("headwater resolve flight-delay@", ["champion"]),
@@ -375,3 +376,16 @@ def test_zsh_and_fish_are_answered(folder: Path, shell: str, environment: dict[s
     script = run("completion", shell, cwd=folder).stdout
     assert f"_HEADWATER_COMPLETE={shell}_complete" in script
     assert json.loads(run("--json", "completion", shell, cwd=folder).stdout)["script"].strip() == script.strip()
+
+
+@pytest.mark.parametrize("word", sorted(_FROM_GIT))
+def test_a_word_of_git_leads_to_a_command_that_there_is(word: str) -> None:
+    kind, message, hint = CommandLine().error(word, status=2)
+    assert (kind, message) == ("UsageError", f"no such command '{word}'")
+    for name in re.findall(r"`headwater ([a-z-]+)", hint):
+        assert name in COMMANDS
+
+
+def test_a_command_that_is_nearly_one_is_offered() -> None:
+    assert CommandLine().error("regster", status=2)[2] == "did you mean `headwater register`?"
+    assert CommandLine().error("xyzzy", status=2)[2] == "`headwater --help` shows how it is used"

@@ -53,13 +53,14 @@ def champions(reg: Registry) -> list[Any]:
 def test_the_demo_does_what_it_says_and_again(url: str, tmp_path: Path) -> None:
     picture = tmp_path / "picture.svg"
     first = demo(url, picture)
-    assert steps(first) == [str(number) for number in range(1, 11)]
+    assert steps(first) == [str(number) for number in range(1, 13)]
     assert ET.parse(picture).getroot().tag.endswith("svg")
     with headwater.open(url) as reg:
-        assert [version.version for version in reg.versions("flight-delay")] == [2, 1]
+        kept, new, old = reg.versions("flight-delay")
+        assert (new.version, old.version) == (2, 1)
+        assert kept.version in (3, 4)
         assert champions(reg) == [1, 2]
-        new, old = reg.versions("flight-delay")
-        assert new.aliases == ("champion",)
+        assert (kept.aliases, new.aliases) == (("challenger",), ("champion",))
         assert new.metrics["auc"] > old.metrics["auc"] > 0.6
         assert set(new.metrics) == {"auc", "brier"}
         slices = {(metric.key, metric.slice) for metric in reg.metrics(new.reference) if metric.slice}
@@ -67,7 +68,15 @@ def test_the_demo_does_what_it_says_and_again(url: str, tmp_path: Path) -> None:
         assert new.tags == {"team": "operations", "framework": "scikit-learn"}
         numbers = [dataset.semver for dataset in reg.dataset_versions("flights")]
         assert numbers == ["2.0.0", "1.1.1", "1.1.0", "1.0.0"]
-        assert reg.verify() == 7  # two versions, five dataset versions
+        assert [dataset.semver for dataset in reg.dataset_versions("september")] == ["2.0.0", "1.0.0"]
+        assert reg.verify() == 9  # three versions, six dataset versions
+
+        # what was tried on the branch is on main in one commit, both sides of the conflict are history
+        assert reg.branches().keys() == {"main"}
+        assert [entry.subject for entry in reg.log() if entry.kind == "merge"] == ["weather"]
+        assert reg.trained_on(kept.reference) == ["flights@2.0.0"]
+        rivals = reg.sql("SELECT to_version FROM history WHERE kind = 'alias' AND key = 'challenger'").fetchall()
+        assert sorted(rivals) == sorted([(1,), (kept.version,), (kept.version,)])
 
         # what serves, and what served: one live after the canary, which the last deployment replaced
         assert [(each.mode, each.version, each.live) for each in reg.deployments()] == [
@@ -85,7 +94,7 @@ def test_the_demo_does_what_it_says_and_again(url: str, tmp_path: Path) -> None:
         assert {"model:flight-delay/1", "dataset:flights@1.0.0"} <= {node.urn for node in lineage.nodes}
         assert "code" in {node.kind for node in lineage.nodes}
         touched = reg.impact("dataset:flights@1.0.0", rows="origin = 'JFK' AND month = 2")
-        assert touched.totals["versions"] == 2
+        assert touched.totals["versions"] == 4  # what was deleted learned from them too
         assert touched.totals["predictions"] == logged
         measured_on = reg.impact("dataset:september@1.0.0")
         assert not {node.urn for node in measured_on.nodes} & {"model:flight-delay/1", "model:flight-delay/2"}
@@ -98,11 +107,17 @@ def test_the_demo_does_what_it_says_and_again(url: str, tmp_path: Path) -> None:
     assert steps(again) == steps(first)
     assert "flights@1.0.0 holds these" in again
     with headwater.open(url) as reg:
-        assert [version.version for version in reg.versions("flight-delay")] == [4, 3, 2, 1]
-        assert champions(reg) == [1, 2, 3, 4]
+        assert {6, 5, 2, 1} <= {version.version for version in reg.versions("flight-delay")}
+        assert len(reg.versions("flight-delay")) == 6
+        assert champions(reg) == [1, 2, 5, 6]
         assert [dataset.semver for dataset in reg.dataset_versions("flights")] == numbers
         trained = reg.sql("SELECT version, semver FROM version_datasets ORDER BY version").fetchall()
-        assert trained == [(1, "1.0.0"), (2, "1.1.0"), (3, "1.0.0"), (4, "1.1.0")]
+        assert [(number, data) for number, data in trained if data != "2.0.0"] == [
+            (1, "1.0.0"),
+            (2, "1.1.0"),
+            (5, "1.0.0"),
+            (6, "1.1.0"),
+        ]
         assert reg.sql("SELECT count(*) FROM lake.predictions").fetchall() == [(2 * logged,)]
 
     proposed = commands(again)

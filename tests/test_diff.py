@@ -14,6 +14,7 @@ import headwater
 from headwater.diffs import Diff
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.registry import Registry
+from headwater.transaction import Transaction
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -182,6 +183,52 @@ def test_deletions_and_what_was_brought_back(registry: Registry, artifact: Path)
     assert sentences(diff) == ["+ gone is back", "+ gone/1 is back", "- m/1 is deleted"]
     assert [(each.name, each.deleted) for each in diff.models] == [("new", True)]
     assert [(each.reference, each.deleted) for each in diff.model_versions] == [("new/1", True)]
+
+
+def test_what_a_hidden_transaction_measured_is_not_shown(registry: Registry, artifact: Path) -> None:
+    registry.register("m", artifact)
+    exp = registry.create_branch("exp")
+    with exp.start_run("r", experiment="e", code=artifact.parent) as run:
+        run.log_metric("auc", 0.5)
+    landed = exp.diff("main").commits[:1]
+    assert exp.diff("main").runs[0].metrics == {"auc": 0.5}
+    txs = exp.diff_tables("main")["metrics"].column("tx").to_pylist()
+
+    def hide(tx: Transaction) -> None:
+        for subject in (*txs, run.run_id):
+            tx.event(subject, "tombstone", "hidden")
+
+    exp._context.write("revert", hide)
+    (found,) = exp.diff("main").runs
+    assert (found.metrics, found.deleted) == ({}, True)
+    assert sentences(exp.diff("main")) == []
+    assert "(deleted)" in exp.diff("main")._repr_html_()
+    before = exp.log()[1].commit
+    gone = exp.diff(before)
+    assert [each.sentence for each in gone.events] == [
+        f"commit {landed[0].commit[:12]} ({landed[0].message}) is reverted",
+        f"run:{run.run_id} is deleted",
+    ]
+
+
+def test_what_was_reverted_on_the_branch_is_said_to_be_deleted_or_is_as_it_was(
+    registry: Registry, artifact: Path
+) -> None:
+    registry.register("m", artifact)
+    registry.register("m", artifact)
+    registry.set_alias("m", "champion", 1)
+    exp = registry.create_branch("exp")
+    registered = exp.register("m", artifact)
+    exp.set_alias("m", "champion", 2)
+    exp.revert(exp.log(limit=1)[0].commit)
+    exp.revert(registered.commit)
+    diff = exp.diff("main")
+    assert [(each.reference, each.deleted) for each in diff.model_versions] == [("m/3", True)]
+    assert sentences(diff) == []
+    first = registry.get("m/1").commit
+    exp.set_alias("m", "champion", 2)
+    exp.revert(first, force=True)
+    assert "- m/1 is deleted" in sentences(exp.diff("main"))
 
 
 def test_predictions_and_outcomes_are_counted(registry: Registry, artifact: Path, tmp_path: Path) -> None:

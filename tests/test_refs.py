@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from headwater.lake import refs
 from headwater.lake.base import AT, Lake
 from headwater.names import check_branch, check_tag
 from headwater.registry import Registry
+from headwater.state import Folds
 
 HOUR = 3_600_000_000
 START = 1_800_000_000_000_000  # 2027-01-15T08:00:00Z
@@ -41,6 +43,10 @@ def test_a_branch_s_time_never_goes_backwards_whatever_the_clocks_say(lake: Lake
         "2027-01-16": late,
     }.items():
         assert _at(lake, f"main@{{{time}}}") == commit, time
+        with contextlib.closing(Folds(lake)) as folds:
+            assert folds.resolve(f"main@{{{time}}}").commit == commit, time
+    with contextlib.closing(Folds(lake)) as folds, pytest.raises(NotFoundError, match="had no commit yet"):
+        folds.resolve("main@{2001-01-01}")
     assert _at(lake, "main@{2027-01-15T13:30:00Z}~1") == fast
 
 

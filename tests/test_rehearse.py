@@ -203,6 +203,33 @@ def test_a_command_that_fails_in_a_rehearsal_fails_as_ever(cli: CommandLine, reg
     assert _swept(registry) == 0
 
 
+def test_every_command_that_writes_finds_a_rehearsal(cli: CommandLine, registry: Registry, tmp_path: Path) -> None:
+    """Whatever its options and arguments are called."""
+    registry.set_alias("m", "champion", 1)
+    last = registry.log(limit=1)[0].commit
+    registry.create_branch("exp").describe("m", "tried")
+    data = tmp_path / "data.csv"
+    data.write_text("id,x\n1,2\n")
+    heads = registry.branches()
+    for words in (
+        ["revert", last],
+        ["merge", "exp"],
+        ["alias", "set", "m", "best", "1"],
+        ["alias", "delete", "m", "champion"],
+        ["tag-model", "m/1", "a=b"],
+        ["describe", "m/1", "text"],
+        ["rename", "m", "renamed"],
+        ["data", "add", "d", data],
+        ["deploy", "m/1", "--to", "production"],
+        ["register", "m", data],
+    ):
+        result = cli("rehearse", *words)
+        assert "that main lacks" in result.stdout, words
+        assert "nothing of it is kept" in result.stderr
+        assert registry.branches() == heads, words
+    assert _swept(registry) == 0
+
+
 @pytest.mark.parametrize("command", ["init", "branch", "switch", "tag", "rehearse", "gc", "push", "pull-from"])
 def test_what_is_not_about_a_branch_is_not_rehearsed(cli: CommandLine, command: str) -> None:
     kind, message, hint = cli.error("rehearse", command, "x", status=2)

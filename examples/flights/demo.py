@@ -21,15 +21,17 @@ from pathlib import Path
 
 import joblib
 import polars as pl
-from flights import FEATURES, KEY, measure, predict, prepare, read_flights, read_weather
+from flights import FEATURES, KEY, WEATHER, measure, predict, prepare, read_flights, read_weather
 from threadpoolctl import threadpool_limits
 
 import headwater
 from headwater import DatasetVersion, Deployment, HeadwaterError, ModelVersion, Registry, config
+from headwater.conflicts import MergeConflictError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODEL, DATASET, HELD_OUT, ALIAS = "flight-delay", "flights", "september", "champion"
+BRANCH, RIVAL = "weather", "challenger"
 CORRECTED = "origin = 'JFK' AND month = 2"
 
 VERSIONS = f"""
@@ -114,10 +116,11 @@ def add(reg: Registry, name: str, flights: pl.DataFrame, folder: Path, what: str
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
-def train(reg: Registry, data: DatasetVersion, held_out: DatasetVersion) -> ModelVersion:
+def train(reg: Registry, data: DatasetVersion, held_out: DatasetVersion, *columns: str) -> ModelVersion:
     """Train as anybody would who knows nothing of the registry but the command: in a process that is recorded."""
-    script = [sys.executable, str((HERE / "train.py").relative_to(ROOT)), data.reference, held_out.reference]
-    recorded = [sys.executable, "-m", "headwater", "--lake", reg.url, "run", "--experiment", "delays"]
+    script = [sys.executable, str((HERE / "train.py").relative_to(ROOT)), data.reference, held_out.reference, *columns]
+    registry = [sys.executable, "-m", "headwater", "--lake", reg.url, "--branch", reg.ref]
+    recorded = [*registry, "run", "--experiment", "delays"]
     done = subprocess.run([*recorded, "--", *script], cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"demo: training failed\n{done.stdout}{done.stderr}")
@@ -182,6 +185,58 @@ def serve(reg: Registry, live: Deployment, canary: Deployment, flights: pl.DataF
     return str(one)
 
 
+# -- an experiment ----------------------------------------------------------------------------------------------------
+def experiment(
+    reg: Registry, champion: ModelVersion, flights: pl.DataFrame, september: pl.DataFrame, work: Path
+) -> DatasetVersion:
+    """Try an idea on a branch, throw away what is no good, and merge the rest, while main goes on."""
+    step(8, f"Would the weather help? On branch {BRANCH}, nobody is disturbed by finding out.")
+    if BRANCH in reg.branches():
+        reg.delete_branch(BRANCH, force=True)  # an earlier run died here
+    branch = reg.create_branch(BRANCH)
+    before = reg.head
+
+    def joined(data: pl.DataFrame) -> pl.DataFrame:
+        return data.join(read_weather(), on=["origin", "time_hour"], how="left")
+
+    data = add(branch, DATASET, joined(flights), work / "weather", "with the weather at departure")
+    held_out = add(branch, HELD_OUT, joined(september), work / "september-weather", "with the weather, to measure on")
+    candidates = [train(branch, data, held_out, *columns) for columns in (WEATHER, WEATHER[1:])]
+    kept, other = sorted(candidates, key=lambda each: -each.metrics["auc"])
+    branch.delete(other.reference, reason=f"{kept.reference} is better without it")
+    branch.set_alias(MODEL, RIVAL, kept.version, reason="the best with weather")
+    assert reg.head == before
+    assert kept.version not in {version.version for version in reg.versions(MODEL)}
+    say(f"   {kept.reference} is kept, {other.reference} is deleted. On main there is none of it:")
+    difference = [sys.executable, "-m", "headwater", "--lake", reg.url, "diff", "main", BRANCH]
+    indented(subprocess.run(difference, capture_output=True, text=True, check=True).stdout)
+
+    step(9, f"Meanwhile a colleague makes version {champion.version - 1} the {RIVAL} on main. The merge asks.")
+    with headwater.open(reg.url, actor="grace") as colleague:
+        colleague.set_alias(MODEL, RIVAL, champion.version - 1, reason="to compare with what we had")
+    try:
+        reg.merge(BRANCH)
+    except MergeConflictError as error:
+        (conflict,) = error.conflicts
+        say(f"   {error.message}:")
+        for branch_name, side in (("main", conflict.ours), (BRANCH, conflict.theirs)):
+            say(f"   {branch_name:>9}: {side.value}, said {side.actor}")
+    else:
+        raise AssertionError("both branches moved one alias, and nobody was asked")
+    assert reg.resolve(f"{MODEL}@{RIVAL}").version == champion.version - 1
+
+    step(10, "It is settled, and all of the branch lands on main in one commit. The numbers stay what they were.")
+    merge = reg.merge(BRANCH, resolve={conflict.name: "theirs"})
+    assert merge.commit is not None
+    say(f"   {merge.words()}, commit {merge.commit[:12]}; {conflict.name} is {conflict.theirs.value}.")
+    assert reg.resolve(f"{MODEL}@{RIVAL}").version_id == kept.version_id
+    assert reg.get(kept.reference).commit == kept.commit
+    assert reg.trained_on(kept.reference) == [data.reference]
+    reg.delete_branch(BRANCH)
+    assert reg.at(kept.commit).get(kept.reference).digest == kept.digest
+    return data
+
+
 # -- the demo ---------------------------------------------------------------------------------------------------------
 def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str, str]:
     """Run the demo on a registry; return the commit before the second version, and a prediction."""
@@ -239,16 +294,14 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
     indented(str(touched))
     assert {f"model:{first.reference}", f"model:{second.reference}"} <= {node.urn for node in touched.nodes}
 
-    step(8, "The weather at departure is joined: new columns, so the dataset's number goes up to the next major one.")
-    joined = correct(until[8]).join(read_weather(), on=["origin", "time_hour"], how="left")
-    weather = add(reg, DATASET, joined, work / "weather", "with the weather at departure")
+    weather = experiment(reg, second, correct(until[8]), september, work)
     assert [half_year.semver, summer.semver, corrected.semver, weather.semver] == ["1.0.0", "1.1.0", "1.1.1", "2.0.0"]
 
-    step(9, "A picture of where that prediction came from.")
+    step(11, "A picture of where that prediction came from.")
     picture.write_text(lineage.render("svg"), encoding="utf-8")
     say(f"   {picture}: {len(lineage.nodes)} things, {len(lineage.edges)} edges.")
 
-    step(10, f"SQL as of now, and at commit {head[:12]}, the one before version {second.version}.")
+    step(12, f"SQL as of now, and at commit {head[:12]}, the one before version {second.version}.")
     now = reg.sql(VERSIONS)
     show(now.pl().with_columns(pl.col("dataset_commit").str.head(12)))
     known = {row["version"]: row for row in now.dicts()}
@@ -257,7 +310,7 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
         assert known[version.version]["trained_on"] == data.reference
         assert known[version.version]["dataset_commit"] == data.commit
     then = {row["version"] for row in reg.at(head).sql(VERSIONS).dicts()}
-    assert then == known.keys() - {second.version}
+    assert then == {version for version in known if version < second.version}
     say(f"   At {head[:12]}: versions {', '.join(map(str, sorted(then)))}.")
     return head, prediction
 

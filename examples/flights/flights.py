@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ ORIGINS = ["JFK", "LGA", "EWR"]
 WORDS = ["carrier", "origin", "dest"]
 NUMBERS = ["weekday", "hour", "distance"]
 FEATURES = WORDS + NUMBERS
+WEATHER = ["wind_speed", "visib", "precip"]
 PARAMS = {"max_iter": 60, "min_samples_leaf": 200, "random_state": 0}
 
 
@@ -39,7 +41,7 @@ def read_flights(rows: int | None = None) -> pl.DataFrame:
 def read_weather() -> pl.DataFrame:
     """Return the weather of each hour at each origin: wind in miles an hour, visibility in miles, rain in inches."""
     weather = pl.read_csv(_data_file("weather.csv"), null_values="NA", try_parse_dates=True, infer_schema_length=None)
-    columns = [pl.col(name).cast(pl.Float64) for name in ("wind_speed", "visib", "precip")]
+    columns = [pl.col(name).cast(pl.Float64) for name in WEATHER]
     return weather.select("origin", "time_hour", *columns).unique(["origin", "time_hour"], maintain_order=True)
 
 
@@ -50,17 +52,17 @@ def prepare(flights: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def train(flights: pl.DataFrame) -> Pipeline:
-    """Fit a model to flights."""
+def train(flights: pl.DataFrame, more: Sequence[str] = ()) -> Pipeline:
+    """Fit a model to flights; `more` names columns of numbers besides the usual ones."""
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    columns = make_column_transformer((encoder, WORDS), ("passthrough", NUMBERS))
+    columns = make_column_transformer((encoder, WORDS), ("passthrough", [*NUMBERS, *more]))
     trees = HistGradientBoostingClassifier(categorical_features=list(range(len(WORDS))), **PARAMS)
-    return make_pipeline(columns, trees).fit(flights.select(FEATURES), flights["late"].to_numpy())
+    return make_pipeline(columns, trees).fit(flights.select(*FEATURES, *more), flights["late"].to_numpy())
 
 
 def predict(model: Pipeline, flights: pl.DataFrame) -> pl.Series:
     """Return how likely each flight is to be late."""
-    return pl.Series("risk", model.predict_proba(flights.select(FEATURES))[:, 1])
+    return pl.Series("risk", model.predict_proba(flights.select(*model.feature_names_in_))[:, 1])
 
 
 def measure(model: Pipeline, flights: pl.DataFrame) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Train the demo's model on one dataset version, measure it on another, register it.
 
-    headwater run -- python examples/flights/train.py flights@1.1.0 september@1.0.0
+    headwater run -- python examples/flights/train.py flights@1.1.0 september@1.0.0 [COLUMN...]
 
 What is read, measured and registered here belongs to that run; `headwater reproduce` runs it again from the record.
 """
@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 import headwater
 
 
-def main(data: str, held_out: str) -> None:
-    """Do it."""
+def main(data: str, held_out: str, *columns: str) -> None:
+    """Do it; `columns` are learned from besides the usual ones."""
     with (
         headwater.open() as reg,
         reg.start_run("train", experiment="delays", params=PARAMS) as run,
@@ -27,8 +27,9 @@ def main(data: str, held_out: str) -> None:
     ):
         learned_from = prepare(run.use(data).polars())
         unseen = prepare(run.use(held_out, role="evaluation").polars())
-        model = train(learned_from)
+        model = train(learned_from, columns)
         run.log_param("rows", learned_from.height)
+        run.log_param("columns", " ".join(columns) or "the usual ones")
         for key, value in measure(model, unseen).items():
             run.log_metric(key, value, dataset=held_out)
         for origin in ORIGINS:

@@ -108,7 +108,7 @@ class Branches:
         """Return the commit of a ref, by default that which is read."""
         it = self._context
         if ref is not None:
-            return refs.resolve(it.lake, ref).commit
+            return it.folds.resolve(ref).commit
         return it.commit or it.lake.head(it.branch)
 
     def delete(self, name: str, *, force: bool) -> Branch:

@@ -17,6 +17,7 @@ from headwater.comparison import changes_of_files, difference, kept_difference
 from headwater.content import Changes, Workbench
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError
+from headwater.lake import refs
 from headwater.model import ArtifactFile, DatasetDiff, DatasetVersion
 from headwater.names import parse_dataset, quote
 from headwater.state import Fold
@@ -72,6 +73,11 @@ class Datasets:
         """
         return str(row_of(fold, reference)[0])
 
+    def was_there(self, name: str) -> bool:
+        """Return whether there are versions of a dataset, be they hidden or not."""
+        with self._context.reading() as fold:
+            return bool(rows_of(fold, name, hidden=True))
+
     def all_references(self) -> builtins.list[str]:
         """Return every version that is not hidden, as references."""
         with self._context.reading() as fold:
@@ -119,7 +125,9 @@ class Datasets:
         if pinned.is_in_lake(path):
             found = pinned.find(self._context.lake, str(path))
             origin = {"kind": "lake", "ref": found.ref, "path": found.path}
-            data = Incoming(found.files, found.single, found.digests, found.folder, found.commit, origin)
+            # What a row says of a commit is what it is called in every copy of this lake.
+            commit = refs.origin_of(self._context.lake.get_commit(found.commit))
+            data = Incoming(found.files, found.single, found.digests, found.folder, commit, origin)
         else:
             artifacts.check_outside(self._context.lake, path)
             data = Incoming(*artifacts.scan(path))
@@ -219,7 +227,7 @@ class Datasets:
             stored = Stored.of(fold, row_of(fold, reference))
         version = stored.version
         stored.wanted(lake)  # names and sizes first
-        found = lake.localize(stored.commit, [version.path + file.path for file in stored.files])
+        found = lake.localize(stored.at(lake), [version.path + file.path for file in stored.files])
         local = {file.path: found[version.path + file.path].absolute() for file in stored.files}
         for file in stored.files:
             seen = (str(local[file.path]), local[file.path].stat().st_mtime_ns, file.sha256)

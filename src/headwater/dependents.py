@@ -25,21 +25,28 @@ _RELATIONS = {
 
 
 def dependents(
-    fold: Fold, hidden: Collection[str], changed: Mapping[Place, Collection[str | None]], inside: Collection[str]
+    fold: Fold,
+    hidden: Collection[str],
+    back: Collection[str],
+    changed: Mapping[Place, Collection[str | None]],
+    inside: Collection[str],
 ) -> list[str]:
     """Return, in words, what would still stand and rest on something hidden.
 
     Args:
         fold: The state before.
         hidden: The IDs that are going to be hidden.
+        back: The IDs that are going to be hidden no more.
         changed: The values that events are going to have.
         inside: Transactions whose edges, predictions and events go with what is hidden.
     """
     gone = set(hidden)
-    return list(dict.fromkeys([*_pointing(fold, gone, changed), *_made_from(fold, gone, set(inside))]))
+    return list(dict.fromkeys([*_pointing(fold, gone, set(back), changed), *_made_from(fold, gone, set(inside))]))
 
 
-def _pointing(fold: Fold, gone: set[str], changed: Mapping[Place, Collection[str | None]]) -> Iterator[str]:
+def _pointing(
+    fold: Fold, gone: set[str], back: set[str], changed: Mapping[Place, Collection[str | None]]
+) -> Iterator[str]:
     """Yield aliases and traffic that name what is hidden, as they will be."""
     named = {}
     for each in sorted(gone):
@@ -60,7 +67,7 @@ def _pointing(fold: Fold, gone: set[str], changed: Mapping[Place, Collection[str
         subject, kind, key = place
         for value in values:
             for version in _named_by(kind, value):
-                if version in gone or (place in changed and is_hidden(fold, version)):
+                if version in gone or (place in changed and version not in back and is_hidden(fold, version)):
                     told = value_called(fold, "alias", version)
                     yield f"{event_called(fold, subject, kind, key)} ({told})"
 

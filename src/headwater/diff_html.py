@@ -62,7 +62,7 @@ def page(diff: _Diff) -> str:
     if diff.commits or diff.lacking:
         parts.append(Markup(svg(diff)))
     if diff.models:
-        rows = [(each.reference, each.recorded_at, each.actor) for each in diff.models]
+        rows = [(each.reference + _gone(each.deleted), each.recorded_at, each.actor) for each in diff.models]
         parts.append(table(("new model", "recorded", "actor"), rows))
     if diff.model_versions:
         parts.append(
@@ -82,19 +82,35 @@ def page(diff: _Diff) -> str:
         parts.append(table(("", "changed", "actor", "reason", ""), changes))
     if diff.datasets:
         data = [
-            (each.reference, each.rows, each.base, each.added, each.removed, each.changed, each.actor)
+            (
+                each.reference + _gone(each.deleted),
+                each.rows,
+                each.base,
+                each.added,
+                each.removed,
+                each.changed,
+                each.actor,
+            )
             for each in diff.datasets
         ]
         headers = ("new dataset version", "rows", "compared with", "added", "removed", "changed", "actor")
         parts.append(table(headers, data, right=(1, 3, 4, 5)))
     if diff.runs:
         runs = [
-            (each.name or each.reference, each.experiment, each.status, each.metrics, each.actor) for each in diff.runs
+            (
+                (each.name or each.reference) + _gone(each.deleted),
+                each.experiment,
+                each.status,
+                each.metrics,
+                each.actor,
+            )
+            for each in diff.runs
         ]
         parts.append(table(("new run", "experiment", "status", "metrics", "actor"), runs))
     if diff.deployments:
         deployed = [
-            (each.reference, each.environment, each.mode, each.traffic, each.actor) for each in diff.deployments
+            (each.reference + _gone(each.deleted), each.environment, each.mode, each.traffic, each.actor)
+            for each in diff.deployments
         ]
         parts.append(table(("new deployment", "environment", "mode", "traffic", "actor"), deployed))
     shown = ("metrics", "predictions", "outcomes")
@@ -110,8 +126,17 @@ def _versions(diff: _Diff) -> Iterable[Sequence[object]]:
             for key, value, _, more in each.compared()
         ]
         beside = f"; champion is {each.champion}" if each.champion is not None else ""
-        name = each.reference + (" (deleted)" if each.deleted else "")
-        yield name, each.aliases, each.description, each.actor, ", ".join(measured) + beside
+        yield (
+            each.reference + _gone(each.deleted),
+            each.aliases,
+            each.description,
+            each.actor,
+            ", ".join(measured) + beside,
+        )
+
+
+def _gone(deleted: bool) -> str:
+    return " (deleted)" if deleted else ""
 
 
 # -- the picture ------------------------------------------------------------------------------------------------------
@@ -120,8 +145,8 @@ def svg(diff: _Diff) -> str:
     left, right = min(diff.lacking, _MOST_DOTS), min(len(diff.commits), _MOST_DOTS)
     measures = _measures(diff)
     start, step = 90.0, 18.0
-    wide = max(420.0, start + step * (max(left, right) + 2) + 9.0 * max(len(diff.left), len(diff.right)) + 60)
-    high = 70.0 + 24 * len(measures)
+    wide = max(480.0, start + step * (max(left, right) + 2) + 9.0 * max(len(diff.left), len(diff.right)) + 60)
+    high = 70.0 + 30 * len(measures)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:.0f} {high:.0f}" width="{wide:.0f}"'
         f' height="{high:.0f}" role="img" {_FONT}>',
@@ -141,7 +166,7 @@ def svg(diff: _Diff) -> str:
         if count or y == 24:
             text = escape(f"{name}  +{count:,}" if count else name)
             out.append(f'<text x="{start + step * (dots + 1) + 6:.0f}" y="{y}" fill="currentColor">{text}</text>')
-    out += [line for number, each in enumerate(measures) for line in _measure(each, 86.0 + 24 * number, wide)]
+    out += [line for number, each in enumerate(measures) for line in _measure(each, 90.0 + 30 * number, wide)]
     return "".join([*out, "</svg>"])
 
 
@@ -166,8 +191,8 @@ def _measure(
     title, champion, candidates = measure
     points = [*([champion] if champion else []), *candidates]
     least, most = min(value for _, value in points), max(value for _, value in points)
-    start, end = 190.0, wide - 60
-    words = title if len(title) <= 26 else f"{title[:25]}…"
+    start, end = 230.0, wide - 30
+    words = title if len(title) <= 30 else f"{title[:29]}…"
     out = [
         f'<text x="10" y="{y + 4:.0f}" fill="currentColor">{escape(words)}</text>',
         f'<path d="M{start - 8:.0f} {y:.0f} H{end + 8:.0f}" stroke="{_COLOURS["left"]}" stroke-width="0.5"/>',

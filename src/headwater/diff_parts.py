@@ -87,6 +87,7 @@ class AddedRun:
     actor: str
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    deleted: bool = False
 
     @property
     def reference(self) -> str:
@@ -112,6 +113,7 @@ class AddedDataset:
     added: int | None
     removed: int | None
     changed: int | None
+    deleted: bool = False
 
     @property
     def reference(self) -> str:
@@ -133,6 +135,7 @@ class AddedDeployment:
     commit: str
     recorded_at: datetime
     actor: str
+    deleted: bool = False
 
     @property
     def reference(self) -> str:
@@ -172,7 +175,8 @@ class ChangedLabel:
     def sentence(self) -> str:
         """What changed, in one line."""
         if self.kind == "tombstone":
-            return f"{self.reference} is {'deleted' if self.after == 'hidden' else 'back'}"
+            gone = "reverted" if self.reference.startswith("commit ") else "deleted"
+            return f"{self.reference} is {gone if self.after == 'hidden' else 'back'}"
         what = f"{self.kind} {self.key} of {self.reference}" if self.key else f"{self.kind} of {self.reference}"
         if self.kind == "alias":
             what = f"alias {self.reference}@{self.key}"

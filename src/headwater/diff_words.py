@@ -26,9 +26,10 @@ from headwater.fold import TX
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
 from headwater.landing import status_of
-from headwater.lookup import HIDDEN, is_hidden, name_of
+from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
+from headwater.tombstones import HIDDEN, is_hidden
 
 __all__ = ["Words"]
 
@@ -38,12 +39,19 @@ _UNSAID = {"landed"}
 _TOLD_WITH = {
     "models": {"name", "tombstone"},
     "model_versions": {"description", "tag", "tombstone"},
-    "runs": {"param", "status"},
-    "datasets": {"description"},
+    "runs": {"param", "status", "tombstone"},
+    "datasets": {"description", "tombstone"},
+    "deployments": {"tombstone"},
 }
 """Kinds of events that are told with a new thing, by its table."""
 
-_IDS = {"models": "model_id", "model_versions": "version_id", "runs": "run_id", "datasets": "dataset_id"}
+_IDS = {
+    "models": "model_id",
+    "model_versions": "version_id",
+    "runs": "run_id",
+    "datasets": "dataset_id",
+    "deployments": "deployment_id",
+}
 
 Row = Mapping[str, Any]
 Event = Mapping[str, Any]
@@ -67,7 +75,6 @@ class Words:
         self._events: dict[tuple[str, str, str], list[Event]] = {}
         for event in new.standing():
             self._events.setdefault((event["subject"], event["kind"], event["key"]), []).append(event)
-        self._champions: dict[str, tuple[int | None, dict[str, float]]] = {}
 
     def _by_id(self, table: str) -> dict[str, Row]:
         """Return the new rows of things that the left side does not have."""
@@ -114,7 +121,14 @@ class Words:
             return quote(name_of(self._fold, subject) if kind == "name" else self._name(subject))
         if subject in self._things["runs"] or self._fold.one("SELECT 1 FROM runs WHERE run_id = ?", subject):
             return f"run:{subject}"
+        deployed = self._things["deployments"].get(subject, {}).get("version_id") or self._deployed(subject)
+        if deployed is not None:
+            return f"deployment of {self._version_text(deployed)}"
         return self._dataset_text(subject) or self._transaction(subject) or subject
+
+    def _deployed(self, deployment_id: str) -> str | None:
+        known = self._fold.one("SELECT version_id FROM deployments WHERE deployment_id = ?", deployment_id)
+        return str(known[0]) if known is not None else None
 
     def _transaction(self, tx: str) -> str | None:
         for commit in self._new.commits:
@@ -151,7 +165,7 @@ class Words:
         found = []
         for version_id, row in self._things["model_versions"].items():
             model_id = row["model_id"]
-            number, measured = self._champion(model_id)
+            number, measured = self._champions[model_id]
             tags = self._labels(version_id, "tag", row["tags"])
             description = self._labels(version_id, "description", {"": row["description"]}).get("")
             found.append(
@@ -203,6 +217,7 @@ class Words:
                     status=status_of(self._values(run_id, "status"))["status"],
                     params=self._labels(run_id, "param", row["params"]),
                     metrics=self._measured["run_id"].get(run_id, {}),
+                    deleted=self._hidden(run_id),
                     **self._common(row),
                 )
             )
@@ -222,6 +237,7 @@ class Words:
                 added=row["added"],
                 removed=row["removed"],
                 changed=row["changed"],
+                deleted=self._hidden(dataset_id),
                 **self._common(row),
             )
             for dataset_id, row in self._things["datasets"].items()
@@ -230,20 +246,23 @@ class Words:
 
     def deployments(self) -> builtins.list[AddedDeployment]:
         """Return the new deployments, in the order in which they were made."""
-        found = {}
-        for row in sorted(self._new.rows.get("deployments", ()), key=lambda row: str(row["deployment_id"])):
+        found = []
+        for deployment_id, row in sorted(self._things["deployments"].items()):
             version = self._version(row["version_id"])
-            found[row["deployment_id"]] = AddedDeployment(
-                deployment_id=row["deployment_id"],
-                name=self._name(row["model_id"]),
-                version=version[1] if version is not None else None,
-                version_id=row["version_id"],
-                environment=row["environment"],
-                mode=row["mode"],
-                traffic=row["traffic"],
-                **self._common(row),
+            found.append(
+                AddedDeployment(
+                    deployment_id=deployment_id,
+                    name=self._name(row["model_id"]),
+                    version=version[1] if version is not None else None,
+                    version_id=row["version_id"],
+                    environment=row["environment"],
+                    mode=row["mode"],
+                    traffic=row["traffic"],
+                    deleted=self._hidden(deployment_id),
+                    **self._common(row),
+                )
             )
-        return list(found.values())
+        return found
 
     # -- metrics ------------------------------------------------------------------------------------------------
     @cached_property
@@ -252,23 +271,32 @@ class Words:
         found: dict[str, dict[str, dict[str, float]]] = {"version_id": {}, "run_id": {}}
         if not self._new.counts.get("metrics"):
             return found
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         table = self._new.arrow("metrics")
         table = table.filter(pc.equal(table.column("slice"), ""))
+        hidden = [tx for tx in self._new.transactions if self._hidden(tx)]
+        table = table.filter(pc.invert(pc.is_in(table.column("tx"), value_set=pa.array(hidden, pa.string()))))
         of_run = pc.is_null(table.column("version_id"))
         for column, rows in (("version_id", table.filter(pc.invert(of_run))), ("run_id", table.filter(of_run))):
             for row in points.newest_in(rows, (column, "key")).select([column, "key", "value"]).to_pylist():
                 found[column].setdefault(row[column], {})[row["key"]] = row["value"]
         return found
 
-    def _champion(self, model_id: str) -> tuple[int | None, dict[str, float]]:
-        """Return the number of the version that the left side has as a model's champion, and its metrics."""
-        if model_id not in self._champions:
-            self._champions[model_id] = self._find_champion(model_id)
-        return self._champions[model_id]
+    @cached_property
+    def _champions(self) -> dict[str, tuple[int | None, dict[str, float]]]:
+        """By model that has new versions: the number of the left side's champion, and its metrics."""
+        models = {row["model_id"]: self._champion(row["model_id"]) for row in self._things["model_versions"].values()}
+        ids = [champion[0] for champion in models.values() if champion is not None]
+        measured = points.newest_of_versions(self._lake, self._fold, ids)
+        return {
+            model_id: (None, {}) if champion is None else (champion[1], measured[champion[0]])
+            for model_id, champion in models.items()
+        }
 
-    def _find_champion(self, model_id: str) -> tuple[int | None, dict[str, float]]:
+    def _champion(self, model_id: str) -> tuple[str, int] | None:
+        """Return ID and number of the version that the left side has as a model's champion."""
         rows = self._fold.rows(
             "SELECT v.version_id, v.version FROM events e JOIN versions v ON v.version_id = e.value"
             " WHERE e.standing AND e.subject = ? AND e.kind = 'alias' AND e.key = 'champion'"
@@ -277,12 +305,7 @@ class Words:
             model_id,
             model_id,
         )
-        for version_id, number in rows:
-            if not is_hidden(self._fold, version_id):
-                wanted = {"version_id": (version_id, version_id)}
-                measured = points.newest(self._lake, self._fold, wanted)
-                return number, {each.key: each.value for each in measured if not each.slice}
-        return None, {}
+        return next(((id_, number) for id_, number in rows if not is_hidden(self._fold, id_)), None)
 
     # -- what was changed ---------------------------------------------------------------------------------------
     def labels(self) -> builtins.list[ChangedLabel]:
@@ -292,9 +315,8 @@ class Words:
         }
         found = []
         for (subject, kind, key), events in self._events.items():
-            if kind in _UNSAID or any(
-                kind in kinds and subject in self._things[table] for table, kinds in _TOLD_WITH.items()
-            ):
+            told = any(kind in kinds and subject in self._things[table] for table, kinds in _TOLD_WITH.items())
+            if told or kind in _UNSAID or (kind == "tombstone" and subject in self._new.transactions):
                 continue
             standing = self._fold.standing(subject, kind, key)
             before = self._said(kind, [value for _, value in standing] or self._given(subject, kind, key))

@@ -123,7 +123,7 @@ class Diffs:
 
     def _resolve(self, ref: str) -> refs.Ref:
         try:
-            return refs.resolve(self._context.lake, ref)
+            return self._context.folds.resolve(ref)
         except (InvalidInputError, NotFoundError) as error:
             hint = self._other_kind(ref)
             if hint is None:

@@ -14,6 +14,7 @@ from headwater import tables_plain
 from headwater.artifacts import check_destination
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
+from headwater.lake import refs
 from headwater.lake.base import CHUNK
 from headwater.query_tables import NO_ROWS, commits, select, views
 from headwater.schema import TABLES
@@ -103,7 +104,8 @@ def _write(context: Context, folder: Path, name: str) -> Export:
         wanted |= {info.path: commit for info in lake.list(commit, f"{base}_delta_log/")}
         wanted |= {base + path: commit for path in files}
     jobs = [(at, path, path) for path, at in wanted.items()]
-    jobs += [(at, path, f"pinned/{at}/{path}") for at, path in sorted(set(pinned))]
+    here = {at: refs.locate(lake, at) for at, _ in pinned}
+    jobs += [(here[at], path, f"pinned/{at}/{path}") for at, path in sorted(set(pinned))]
 
     def copy(job: tuple[str, str, str]) -> int:
         at, path, place = job

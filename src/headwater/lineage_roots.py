@@ -10,7 +10,6 @@ from typing import Any
 
 from headwater.context import Context
 from headwater.errors import InvalidInputError, NotFoundError
-from headwater.lake import refs
 from headwater.lineage_facts import prediction_node
 from headwater.lineage_nodes import Node
 from headwater.lookup import model_id_of as model_named
@@ -19,7 +18,7 @@ from headwater.names import ModelRef, parse_dataset, parse_model, quote
 from headwater.prediction_lookup import look_up
 from headwater.state import Fold
 from headwater.stored import row_of
-from headwater.tombstones import gone
+from headwater.tombstones import gone, visible
 from headwater.urns import Urn, is_id, parse_urn
 
 __all__ = ["Start", "find_start"]
@@ -74,8 +73,11 @@ def _is_dataset(fold: Fold, urn: Urn) -> bool:
     if urn.kind:
         return urn.kind == "dataset"
     name = parse_model(urn.name).name
-    found = fold.one("SELECT 1 FROM datasets WHERE name = ?", name) is not None
-    if found and models_named(fold, name):
+    models = models_named(fold, name)
+    # One whose every version was reverted is found where nothing else has its name.
+    seen = f" AND {visible('d.dataset_id')}" if models else ""
+    found = fold.one(f"SELECT 1 FROM datasets d WHERE name = ?{seen}", name) is not None
+    if found and models:
         raise InvalidInputError(
             f"{quote(name)} is both a model and a dataset",
             hint=f"write model:{quote(name)} or dataset:{quote(name)}",
@@ -173,7 +175,7 @@ def _origin(fold: Fold, row: Mapping[str, Any]) -> tuple[str, str]:
 
 # -- objects ----------------------------------------------------------------------------------------------------------
 def _object(context: Context, fold: Fold, urn: Urn) -> Start:
-    commit = refs.resolve(context.lake, urn.commit).commit
+    commit = context.folds.resolve(urn.commit).commit
     info = context.lake.stat(commit, urn.name)
     owners = _owners(fold, urn.name, info.sha256)
     if not owners:

@@ -99,13 +99,25 @@ class Merges:
         theirs: bool = False,
         resolve: Mapping[str, str] | None = None,
         dry_run: bool = False,
+        called: str | None = None,
     ) -> Merge:
-        """Merge a ref into a branch. See `Registry.merge`."""
+        """Merge a ref into a branch. See `Registry.merge`.
+
+        Args:
+            source: A branch, or any other ref.
+            into: Another branch to merge into.
+            ours: Settle conflicts as the branch that is merged into has it.
+            theirs: Settle them as the source has it.
+            resolve: Settle single ones.
+            dry_run: Write nothing.
+            called: What people call the source, if not by its ref.
+        """
         target = self._target(into)
         choice = dict(resolve or {})
         if ours and theirs:
             raise InvalidInputError("a merge takes ours or theirs, not both", hint="settle one by one with --resolve")
         found = self._source(source, target)
+        source = called or source
 
         def decide(fold: Fold, new: Difference) -> tuple[Merge, dict[Place, Settling]]:
             check_keys(fold, new)
@@ -189,7 +201,7 @@ class Merges:
                 f"{source!r} is another lake, not a branch of this one",
                 hint=f"`headwater pull-from {source}` brings it",
             )
-        found = refs.resolve(self._context.lake, source)
+        found = self._context.folds.resolve(source)
         if found.branch == target.branch:
             raise InvalidInputError(
                 f"{source!r} can't be merged into itself", hint="name another branch, or --into another one"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["curve", "newest", "newest_in", "newest_of_runs"]
+__all__ = ["curve", "newest", "newest_in", "newest_of_runs", "newest_of_versions"]
 
 _TEXTS = ("tx", "run_id", "version_id", "key", "slice", "dataset_id", "source")
 _ORDER = 1 << 31
@@ -86,6 +86,23 @@ def newest_of_runs(lake: Lake, fold: Fold, run_ids: Collection[str]) -> dict[str
     for run_id, key, value in sorted(zip(*columns, strict=True), key=lambda row: row[:2]):
         if run_id in chosen:
             found.setdefault(run_id, {})[key] = value
+    return found
+
+
+def newest_of_versions(lake: Lake, fold: Fold, version_ids: Collection[str]) -> dict[str, dict[str, float]]:
+    """Return the newest value of each metric over all rows, by version and key; of several datasets the last."""
+    parts: list[pa.Table] = []
+    for each in version_ids:
+        # One by one: versions far apart have nothing between them that is wanted.
+        wanted = {"version_id": (each, each), "slice": ("", "")}
+        parts += _read(lake, fold, wanted, (*_TEXTS, "step", "value", "ordinal"), newest=True)
+    found: dict[str, dict[str, float]] = {each: {} for each in version_ids}
+    if parts:
+        import pyarrow as pa
+
+        table = _newest_by(pa.concat_tables(parts).unify_dictionaries().combine_chunks(), ("version_id", "key"))
+        for row in table.select(["version_id", "key", "value"]).to_pylist():
+            found[row["version_id"]][row["key"]] = row["value"]
     return found
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.deltalog import DataFile
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
-from headwater.lake import refs
 from headwater.lake.base import Lake
 from headwater.query_errors import named, translated
 from headwater.query_plan import NOT_HERE, scans
@@ -84,7 +83,7 @@ class Queries:
 
     def _prepare(self, query: str) -> tuple[Session, Rewritten]:
         found = calls(query)
-        commits = {ref: refs.resolve(self._lake, ref).commit for ref in {call.ref for call in found}}
+        commits = {ref: self._folds.resolve(ref).commit for ref in {call.ref for call in found}}
         for call in found:
             _check_table(call.table)
         with self._reading() as fold:

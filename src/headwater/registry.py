@@ -15,6 +15,7 @@ from headwater.errors import HeadwaterError
 from headwater.lake import refs
 from headwater.model import LogEntry
 from headwater.registry_branches import Branching
+from headwater.registry_moving import BetweenLakes
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
 from headwater.transaction import Writer
@@ -22,13 +23,14 @@ from headwater.transaction import Writer
 if TYPE_CHECKING:
     from headwater.diffs import Diff
     from headwater.export import Export
+    from headwater.history import GraphRow
     from headwater.lineage import Lineage
     from headwater.query import QueryResult, Rows
 
 __all__ = ["Registry", "Rehearsal"]
 
 
-class Registry(RunsPart, Serving, Branching):
+class Registry(RunsPart, Serving, Branching, BetweenLakes):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method
@@ -86,7 +88,7 @@ class Registry(RunsPart, Serving, Branching):
         Raises:
             NotFoundError: There is no such ref.
         """
-        found = refs.resolve(self._context.lake, ref)
+        found = self._context.folds.resolve(ref)
         return self._view(found.branch or self._context.branch, found.commit, ref)
 
     def branch(self, name: str) -> Registry:
@@ -174,9 +176,27 @@ class Registry(RunsPart, Serving, Branching):
         return self._tracing.impact(urn, rows)
 
     # -- history and SQL ----------------------------------------------------------------------------------------
-    def log(self, reference: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
-        """Return what happened, newest first: in the whole lake, or to a model, version, alias or dataset."""
-        return self._history.log(reference, limit=limit)
+    def log(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[LogEntry]:
+        """Return what happened, newest first.
+
+        Args:
+            reference: Only what concerns one thing: a model, version, alias or dataset, or a URN such as `run:ID`.
+            limit: No more than so many.
+            every_branch: What happened on any branch, not on this one alone.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            InvalidInputError: It is malformed, or means several things.
+        """
+        return self._history.log(reference, limit=limit, every_branch=every_branch)
+
+    def log_graph(
+        self, reference: str | None = None, *, limit: int | None = None, every_branch: bool = False
+    ) -> list[GraphRow]:
+        """Return what `log` does, and for each transaction those that it stands on, as a graph is drawn of."""
+        return self._history.graph(reference, limit=limit, every_branch=every_branch)
 
     def sql(
         self,

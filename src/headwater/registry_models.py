@@ -235,11 +235,15 @@ class Models(Services):
             return reference.rpartition("@")[2][:1].isdigit()
         name = parse_model(reference).name
         found = any(version.name == name for version in self._datasets.list())
-        if found and any(model.name == name for model in self.models()):
+        if not found and not self._datasets.was_there(name):
+            return False
+        if not any(model.name == name for model in self.models()):
+            return True
+        if found:
             raise InvalidInputError(
                 f"{reference} is both a model and a dataset", hint=f"write model:{reference} or dataset:{reference}"
             )
-        return found
+        return False
 
     # -- aliases, tags, names -----------------------------------------------------------------------------------
     def aliases(self, name: str) -> list[Alias]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headwater.labels import Labels
     from headwater.lineage import Tracing
     from headwater.merge import Merges
+    from headwater.moving import Moving
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.query import Queries
@@ -97,6 +98,12 @@ class Services:
         from headwater.merge import Merges
 
         return Merges(self._context)
+
+    @cached_property
+    def _moving(self) -> Moving:
+        from headwater.moving import Moving
+
+        return Moving(self._context, self._merges)
 
     @cached_property
     def _queries(self) -> Queries:

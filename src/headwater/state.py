@@ -21,6 +21,7 @@ from headwater.deltalog import DataFile, TableFiles
 from headwater.errors import ConflictError, InvalidInputError, LakeError
 from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, unfold, wipe
 from headwater.foldcopy import copied
+from headwater.lake import refs
 from headwater.lake.base import Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
@@ -257,6 +258,16 @@ class Folds:
             asked.parent.mkdir(parents=True, exist_ok=True)
             asked.touch()
         return True
+
+    def resolve(self, text: str) -> refs.Ref:
+        """Return what a ref means, as `headwater.lake.refs` does; a branch at a time without reading all of its log."""
+        return refs.resolve(self._lake, text, landed_by=self._landed_by)
+
+    def _landed_by(self, branch: str, micros: int) -> str | None:
+        """Return the head that a branch had at a time, by its own clock."""
+        with self.at_head(branch) as fold:
+            row = fold.one("SELECT landed FROM commits WHERE landed_micros <= ? ORDER BY position DESC LIMIT 1", micros)
+            return str(row[0]) if row is not None else None
 
     def trim(
         self, branches: Iterable[str], commits: Callable[[str], bool], *, dry_run: bool = False

@@ -11,6 +11,7 @@ from headwater.artifacts import Wanted
 from headwater.content import Opened, Workbench
 from headwater.errors import IntegrityError, NotFoundError
 from headwater.ids import from_micros
+from headwater.lake import refs
 from headwater.lake.base import Lake
 from headwater.model import ArtifactFile, DataPath, DatasetVersion
 from headwater.names import parse_dataset, quote
@@ -144,7 +145,7 @@ def _sources_of(fold: Fold, dataset_id: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A version in the lake, and the commit at which its files are read."""
+    """A version in the lake, and the commit at which its files are read: by the ID that `at` finds in a lake."""
 
     version: DatasetVersion
     files: list[ArtifactFile]
@@ -156,12 +157,16 @@ class Stored:
         version = build(fold, row, None)
         return cls(version, files_of(fold, row[0]), version.data_commit or fold.commit)
 
+    def at(self, lake: Lake) -> str:
+        """Return the commit at which its files are read, as a lake calls it."""
+        return self.commit if self.version.data_commit is None else refs.locate(lake, self.commit)
+
     def opened(self, lake: Lake, bench: Workbench) -> Opened | None:
         """Return the version's table on a workbench; None for a folder of anything."""
         version = self.version
         if version.schema is None:
             return None
-        found = lake.localize(self.commit, [version.path + file.path for file in self.files])
+        found = lake.localize(self.at(lake), [version.path + file.path for file in self.files])
         paths = {path.removeprefix(version.path): local.absolute() for path, local in found.items()}
         return bench.open(version.reference, version.format, paths, single=len(paths) == 1, types=version.schema)
 
@@ -171,18 +176,18 @@ class Stored:
         Raises:
             IntegrityError: One is missing, or too many, or of another size.
         """
-        version = self.version
+        version, commit = self.version, self.at(lake)
         if version.data_commit is not None and len(self.files) == 1:
-            self._check_alone(lake, self.files[0])
+            self._check_alone(lake, commit, self.files[0])
         else:
-            artifacts.check_in_lake(lake, self.commit, version.path, version.reference, self.files)
-        return Wanted(version.reference, self.files, lambda path: lake.open(self.commit, version.path + path))
+            artifacts.check_in_lake(lake, commit, version.path, version.reference, self.files)
+        return Wanted(version.reference, self.files, lambda path: lake.open(commit, version.path + path))
 
-    def _check_alone(self, lake: Lake, file: ArtifactFile) -> None:
+    def _check_alone(self, lake: Lake, commit: str, file: ArtifactFile) -> None:
         """Check a file that lies in a folder of others, which are none of the dataset's."""
-        hint = f"it is read at commit {self.commit}, which the lake may have collected"
+        hint = f"it is read at commit {commit}, which the lake may have collected"
         try:
-            size = lake.stat(self.commit, self.version.path + file.path).size
+            size = lake.stat(commit, self.version.path + file.path).size
         except NotFoundError:
             raise IntegrityError(f"{self.version.reference}: {file.path!r} is missing", hint=hint) from None
         if size != file.size:

@@ -37,7 +37,20 @@ from headwater.schema import TABLES, arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FAN_IN", "Append", "DataBody", "adds", "bulk_rows", "encode", "folder", "load", "read", "rows", "sweep"]
+__all__ = [
+    "FAN_IN",
+    "Append",
+    "DataBody",
+    "adds",
+    "bulk_rows",
+    "encode",
+    "folder",
+    "load",
+    "prepare",
+    "read",
+    "rows",
+    "sweep",
+]
 
 FAN_IN = 32
 """Files of one tier that become one file of the next."""
@@ -62,6 +75,11 @@ Row = Mapping[str, Any]
 def folder(table: str) -> str:
     """Return the folder of a table in the lake, with a `/` at its end."""
     return f"tables/{table}/"
+
+
+def prepare() -> None:
+    """Import what reading and writing rows takes, which is more work than most of what is then done with it."""
+    import pyarrow.parquet  # noqa: F401
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from headwater.lake.base import ABANDONED, AT, TRANSACTION_PREFIX, Commit, Lake,
 from headwater.names import shown
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
-from headwater.tables import Append, DataBody, Row, folder, sweep
+from headwater.tables import Append, DataBody, Row, folder, prepare, sweep
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -234,6 +234,7 @@ class Writer:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}
                 branches.upload(self._lake.head(branch), uploads, metadata, tx)
+            prepare()  # before others have to wait for it
             for attempt in range(_ATTEMPTS):
                 try:
                     with self._lake.exclusive():

@@ -10,19 +10,17 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from headwater.brought import Brought, brought_by
+from headwater.brought import Brought
 from headwater.dependents import Place, dependents
 from headwater.errors import ConflictError, InvalidInputError
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
+from headwater.reverts import Reverts
 from headwater.state import Fold
 from headwater.subjects import event_called, model_of, value_called
-from headwater.tombstones import HIDDEN, RESTORED, visible
+from headwater.tombstones import HIDDEN, RESTORED, is_hidden, visible
 
-__all__ = ["REVERTED", "Plan", "Reverted", "Write"]
-
-REVERTED = "headwater.reverted"
-"""Commit metadata of a revert: the transaction that it undid; of a merge, the merge's own."""
+__all__ = ["Plan", "Reverted", "Write"]
 
 _OWN_BOOKS = frozenset({"landed"})
 """Kinds of events that say what was taken in, which stays true."""
@@ -87,12 +85,15 @@ class Plan:
     dependents: list[str] = field(init=False, default_factory=list)
     _inside: frozenset[str] = field(init=False)
     _within: set[str] = field(init=False)
+    _reverts: Reverts = field(init=False)
     _superseded: list[Place] = field(init=False, default_factory=list)
+    _undone_by: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self._inside = self.found.transactions
         # What undid a part of it, or undid that again, counts as a part of it: it is not what somebody did later.
-        self._within = set(self._inside) | _undone_of(self.fold, self._inside)
+        self._reverts = Reverts(self.fold)
+        self._within = self._reverts.around(self._inside)
         made = self._made()
         created = self._created()
         models = [each for each in created if not self._is_needed(each, made)]
@@ -100,14 +101,16 @@ class Plan:
         transactions = [tx for tx in sorted(self._inside) if self._has_rows(tx)]
         for each in [*hidden, *transactions]:
             self._hide(each)
-        self._change(set(hidden) | set(transactions), set(hidden), set(created))
+        self._change(set(hidden) | set(transactions), set(hidden))
+        self._bring_models_back()
         newly = {
             write.place[0]
             for write in self.writes
             if write.place[1] == "tombstone" and HIDDEN in write.values and HIDDEN not in write.before
         }
         changed = {write.place: write.values for write in self.writes if write.place[1] in ("alias", "traffic")}
-        self.dependents = dependents(self.fold, newly, changed, self._inside)
+        back = {write.place[0] for write in self.writes if write.place[1] == "tombstone" and HIDDEN not in write.values}
+        self.dependents = dependents(self.fold, newly, back, changed, self._inside)
 
     # -- what it is about ---------------------------------------------------------------------------------------
     def _made(self) -> list[str]:
@@ -123,14 +126,15 @@ class Plan:
         return json.dumps(sorted(self._inside))
 
     def _created(self) -> list[str]:
-        """Return the IDs of the models that it made, and nobody else."""
+        """Return the IDs of the models that it made, and nobody else whose making of them is not undone."""
+        others = json.dumps(sorted(self._inside | self._reverts.undone))
         # Two branches may have made one model: its name's first event is there twice then, and its row once.
         rows = self.fold.rows(
             "SELECT DISTINCT subject FROM events e WHERE kind = 'name' AND prev = '[]'"
             f" AND tx IN {_GIVEN} AND NOT EXISTS (SELECT 1 FROM events o WHERE o.subject = e.subject"
             f" AND o.kind = 'name' AND o.prev = '[]' AND o.tx NOT IN {_GIVEN}) ORDER BY subject",
             self._given,
-            self._given,
+            others,
         )
         return [str(model_id) for (model_id,) in rows]
 
@@ -158,38 +162,40 @@ class Plan:
         """Hide something, unless a revert has hidden it."""
         standing = self._standing(subject, "tombstone", "")
         hiding = [each for each in standing if each.value == HIDDEN]
-        if not any(each.tx in self._within or self._is_revert(each.tx) for each in hiding):
+        if not any(each.tx in self._within or each.tx in self._reverts for each in hiding):
             self._write((subject, "tombstone", ""), [HIDDEN], standing)
 
-    def _is_revert(self, tx: str) -> bool:
-        return self.fold.one("SELECT 1 FROM commits WHERE tx = ? AND kind = 'revert'", tx) is not None
-
-    def _change(self, subjects: Collection[str], hidden: Collection[str], created: Collection[str]) -> None:
+    def _change(self, subjects: Collection[str], hidden: Collection[str]) -> None:
         """Give back what its events changed, but for what is hidden as a whole.
 
         Args:
             subjects: Whose tombstones are dealt with already.
             hidden: The IDs that are hidden: what was said of them stays with them.
-            created: Models that it made, whose names are theirs.
         """
         rows = self.fold.rows(
             f"SELECT DISTINCT subject, kind, key FROM events WHERE tx IN {_GIVEN} ORDER BY kind, subject, key",
             self._given,
         )
         for subject, kind, key in rows:
-            names_it = kind == "name" and subject in created
-            if kind in _OWN_BOOKS or names_it or (kind == "tombstone" and subject in subjects):
+            if (
+                kind in _OWN_BOOKS
+                or (kind == "name" and self._named_first(subject))
+                or (kind == "tombstone" and subject in subjects)
+            ):
                 continue
             if subject in hidden and kind not in ("alias", "traffic"):
                 continue
             standing = self._standing(subject, kind, key)
-            ours = [each for each in standing if each.tx in self._within]
+            behind = self._behind(standing)
+            ours = [each for each in behind if each.tx in self._within]
             if not ours:
-                if subject not in hidden:
+                undoing = {each.tx for each in standing if self._reverts.undid.get(each.tx, set()) & self._inside}
+                self._undone_by |= undoing
+                if subject not in hidden and not undoing:
                     self._superseded.append((subject, kind, key))
                 continue
-            others = [each.value for each in standing if each.tx not in self._within]
-            values = list(dict.fromkeys(others)) or self._before(subject, kind, key, ours)
+            others = [each.value for each in behind if each.tx not in self._within]
+            values = list(dict.fromkeys(others)) or self._values_before(subject, kind, key, ours)
             undone = all(each.tx not in self._inside for each in ours)
             if not (undone and set(values) == {each.value for each in standing}):
                 self._write((subject, kind, key), values, standing)
@@ -198,24 +204,66 @@ class Plan:
         rows = self.fold.rows(_STANDING, subject, kind, key)
         return [_Event(*row) for row in rows]
 
-    def _before(self, subject: str, kind: str, key: str, events: Iterable[_Event]) -> list[str | None]:
-        """Return the values that stood before it: those of the nearest events through `prev` that are not of it."""
-        found: dict[str, str | None] = {}
+    def _named_first(self, model_id: str) -> bool:
+        """Return whether it gave a model its first name, which stays: the model itself is hidden, or others made it."""
+        sql = f"SELECT 1 FROM events WHERE subject = ? AND kind = 'name' AND prev = '[]' AND tx IN {_GIVEN}"
+        return self.fold.one(sql, model_id, self._given) is not None
+
+    def _behind(self, events: Iterable[_Event]) -> list[_Event]:
+        """Return events, and instead of those of a revert the ones whose values it gave back, where there are any."""
+        found: dict[str, _Event] = {}
+        for each in events:
+            undid = self._reverts.undid.get(each.tx)
+            before = []
+            if undid is not None and each.tx not in self._within:
+                before = self._behind(self._before([each], self._reverts.around(undid | {each.tx})))
+            found.update((event.event_id, event) for event in before or [each])
+        return list(found.values())
+
+    def _before(self, events: Iterable[_Event], within: Collection[str]) -> list[_Event]:
+        """Return the nearest events through `prev` that are not of some transactions."""
+        found: dict[str, _Event] = {}
         todo = [each.event_id for each in events]
         seen = set(todo)
         while todo:
             (text,) = self.fold.one("SELECT prev FROM events WHERE event_id = ?", todo.pop())
             for event_id in json.loads(text):
-                row = self.fold.one("SELECT value, tx FROM events WHERE event_id = ?", event_id)
+                row = self.fold.one("SELECT event_id, value, tx FROM events WHERE event_id = ?", event_id)
                 if row is None or event_id in seen:
                     continue
                 seen.add(event_id)
-                if row[1] in self._within:
+                if row[2] in within:
                     todo.append(event_id)
                 else:
-                    found[event_id] = row[0]
-        values = list(dict.fromkeys(found[each] for each in sorted(found)))
+                    found[event_id] = _Event(*row)
+        # What two branches parted from is what neither says any more where one of them went on.
+        went_on = {each for each in found if self._is_replaced(each, within)}
+        return [found[each] for each in sorted(found.keys() - went_on or found)]
+
+    def _is_replaced(self, event_id: str, within: Collection[str]) -> bool:
+        """Return whether an event is superseded by one that is not of some transactions."""
+        rows = self.fold.rows(
+            "SELECT o.tx FROM events e JOIN events o ON o.subject = e.subject AND o.kind = e.kind AND o.key = e.key,"
+            " json_each(o.prev) p WHERE e.event_id = ? AND p.value = e.event_id",
+            event_id,
+        )
+        return any(tx not in within for (tx,) in rows)
+
+    def _values_before(self, subject: str, kind: str, key: str, events: Iterable[_Event]) -> list[str | None]:
+        """Return the values that stood before it."""
+        values = list(dict.fromkeys(each.value for each in self._before(events, self._within)))
         return values or [self._at_first(subject, kind, key)]
+
+    def _bring_models_back(self) -> None:
+        """Bring back the models of versions that come back; another revert may have hidden them for want of any."""
+        places = {write.place for write in self.writes}
+        for write in list(self.writes):
+            subject, kind, _ = write.place
+            model_id = model_of(self.fold, subject) if kind == "tombstone" and HIDDEN not in write.values else None
+            place = (model_id or "", "tombstone", "")
+            if model_id is not None and place not in places and is_hidden(self.fold, model_id):
+                places.add(place)
+                self._write(place, [RESTORED], self._standing(*place))
 
     def _at_first(self, subject: str, kind: str, key: str) -> str | None:
         """Return what was so before any event: what the row of a version, run or dataset says."""
@@ -234,7 +282,8 @@ class Plan:
 
     def _write(self, place: Place, values: Iterable[str | None], standing: Iterable[_Event]) -> None:
         standing = list(standing)
-        before = dict.fromkeys(each.value for each in standing)
+        # What was brought back is as visible as what never was hidden.
+        before = dict.fromkeys(None if each.value == RESTORED else each.value for each in standing)
         prev = tuple(each.event_id for each in standing)
         self.writes.append(Write(place, tuple(values), prev, tuple(before)))
 
@@ -250,7 +299,7 @@ class Plan:
             raise self._changed_later()
         if self.writes:
             return
-        undone = self._within - self._inside
+        undone = (self._within - self._inside) | self._undone_by
         row = self.fold.one(
             f"SELECT id FROM commits WHERE tx IN {_GIVEN} ORDER BY position DESC", json.dumps([*undone])
         )
@@ -315,17 +364,3 @@ _STANDING = """SELECT event_id, value, tx FROM events
     WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id"""
 _LATER = """SELECT value, actor, recorded_at, (SELECT id FROM commits c WHERE c.tx = e.tx) FROM events e
     WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id DESC"""
-
-
-def _undone_of(fold: Fold, transactions: Collection[str]) -> set[str]:
-    """Return the reverts that undid nothing but parts of some transactions, and the reverts of those."""
-    reverts = {}
-    for tx, text in fold.rows("SELECT tx, metadata FROM commits WHERE kind = 'revert' AND tx IS NOT NULL"):
-        target = json.loads(text or "{}").get(REVERTED)
-        commit = fold.one("SELECT id FROM commits WHERE tx = ?", target)
-        if commit is not None:
-            reverts[tx] = brought_by(fold, commit[0], "").transactions
-    within = set(transactions)
-    while new := {tx for tx, undone in reverts.items() if tx not in within and undone <= within}:
-        within |= new
-    return within - set(transactions)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from headwater.brought import Brought, brought_by
 from headwater.context import Context
 from headwater.errors import ConflictError, InvalidInputError
-from headwater.lake import refs
 from headwater.names import check_text
+from headwater.reverts import REVERTED
 from headwater.state import Fold
 from headwater.transaction import Transaction
-from headwater.undo_plan import REVERTED, Plan, Reverted
+from headwater.undo_plan import Plan, Reverted
 
 __all__ = ["Revert", "Reverted", "Undoing"]
 
@@ -60,7 +60,7 @@ class Undoing:
         context.check_writable()
         if reason is not None and len(check_text(reason, "reason")) > 10_000:
             raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
-        commit = refs.resolve(context.lake, ref).commit
+        commit = context.folds.resolve(ref).commit
 
         def decide(fold: Fold) -> tuple[Brought, Plan, Revert]:
             found = brought_by(fold, commit, context.branch)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import figures_branches as branches
 import figures_datasets as datasets
 import figures_embedded as embedded
 import figures_lakefs as lakefs
@@ -27,7 +28,7 @@ from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "lakefs")
+PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "branches", "lakefs")
 
 
 @contextlib.contextmanager
@@ -88,6 +89,8 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
         yield from datasets.adding(folder / "datasets")
     if "size" in parts:
         yield from size.measure(folder / "size")
+    if "branches" in parts:
+        yield from branches.measure(folder / "branches")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 

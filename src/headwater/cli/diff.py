@@ -42,9 +42,10 @@ _ROWS = {"metrics": "metric", "predictions": "prediction", "outcomes": "outcome"
 @option("--stat", is_flag=True, help="Print counts only, a line for each kind of thing.")
 @option("--tables", is_flag=True, help="Print the raw rows of each table.")
 def diff(session: Session, left: str, right: str | None, stat: bool, tables: bool) -> None:
-    """Show what B has that A lacks; B is the current branch unless it is named.
+    """Show what one branch, tag or commit has that another lacks.
 
-    A and B are branches, tags, commits, main~3 or main@{TIME}. New versions come with their metrics beside those of the
+    What B has and A lacks is shown; B is the current branch unless it is named. A and B are branches, tags, commits,
+    main~3 or main@{TIME}; A..B is read too. New versions come with their metrics beside those of the
     model's champion at A. What A has and B lacks is counted; `headwater diff B A` shows it.
     """
     if stat and tables:
@@ -107,7 +108,12 @@ def _sections(diff: Diff) -> Iterator[str]:
         (
             "Deployments",
             [
-                _line("+", each.reference, f"to {each.environment}, {each.mode}{_share(each.traffic)}", each.actor)
+                _line(
+                    "+",
+                    each.reference,
+                    f"to {each.environment}, {each.mode}{_share(each.traffic)}{_gone(each.deleted, ', ')}",
+                    each.actor,
+                )
                 for each in diff.deployments
             ],
         ),
@@ -131,8 +137,8 @@ def _line(mark: str, what: str, more: str, actor: str) -> str:
     return f"  {paint(f'{mark} {what}', _COLOURS[mark])}{clean(said)}{dim(f'  {actor}')}"
 
 
-def _gone(deleted: bool) -> str:
-    return "deleted since" if deleted else ""
+def _gone(deleted: bool, before: str = "") -> str:
+    return f"{before}deleted since" if deleted else ""
 
 
 def _version(version: AddedVersion) -> Iterator[str]:
@@ -174,7 +180,7 @@ def _rows_of(dataset: AddedDataset) -> str:
             if number
         ]
         words.append(f"{' '.join(changed) or 'no rows changed'} since {dataset.base}")
-    return ", ".join(words)
+    return ", ".join(words) + _gone(dataset.deleted, ", ")
 
 
 def _run(run: AddedRun) -> str:
@@ -182,7 +188,7 @@ def _run(run: AddedRun) -> str:
 
     called = f"{run.name or run.run_id} of {run.experiment}"
     measured = "  ".join(f"{key} {number_text(value)}" for key, value in sorted(run.metrics.items()))
-    return _line("+", called, f"{run.status}  {measured}".rstrip(), run.actor)
+    return _line("+", called, f"{run.status}  {measured}".rstrip() + _gone(run.deleted, ", "), run.actor)
 
 
 def _share(traffic: float | None) -> str:

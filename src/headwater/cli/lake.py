@@ -14,6 +14,7 @@ from headwater.cli.output import dim, note, strong
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from headwater.history import GraphRow
     from headwater.registry import Registry
 
 __all__ = ["init", "log", "status"]
@@ -129,16 +130,24 @@ def status(session: Session) -> None:
     session.emit(found, lambda: fields(labelled()))
 
 
-@command("log", ref=True, example="headwater log flight-delay --limit 10")
-@argument("reference", "[MODELREF|DATASET]", complete="anything", required=False)
+@command(
+    "log",
+    ref=True,
+    example="headwater log flight-delay --limit 10\nheadwater log --graph --all\nheadwater log run:0192d3f1",
+)
+@argument("reference", "[MODELREF|DATASET|URN]", complete="anything", required=False)
 @limited
-def log(session: Session, reference: str | None, limit: int | None) -> None:
+@option("--graph", is_flag=True, help="Draw how branches parted and were merged.")
+@option("--all", "every", is_flag=True, help="What happened on all branches.")
+def log(session: Session, reference: str | None, limit: int | None, graph: bool, every: bool) -> None:
     """Show what happened, newest first.
 
-    All of the lake, or what concerns one model, version, alias or dataset.
+    All that reached the current branch, or what concerns one model, version, alias, dataset, run, or any URN.
     """
+    if graph:
+        return _graph(session, reference, limit, every)
     with session.open() as registry:
-        found = registry.log(reference, limit=limit)
+        found = registry.log(reference, limit=limit, every_branch=every)
 
     def lines() -> Iterable[str]:
         if not found:
@@ -150,3 +159,34 @@ def log(session: Session, reference: str | None, limit: int | None) -> None:
         )
 
     session.emit(found, lines)
+    return None
+
+
+def _graph(session: Session, reference: str | None, limit: int | None, every: bool) -> None:
+    import sys
+
+    from headwater.cli.lanes import lanes
+
+    with session.open() as registry:
+        found = registry.log_graph(reference, limit=limit, every_branch=every)
+
+    def lines() -> Iterable[str]:
+        if not found:
+            note("nothing has happened yet")
+            return []
+        rows = {each.entry.commit: each for each in found}
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        drawn = lanes(((commit, each.onto) for commit, each in rows.items()), ascii=ascii_only)
+        return table(
+            ("", "commit", "recorded (UTC)", "actor", "what"),
+            [(text, *(_cells(rows[commit]) if commit is not None else [None] * 4)) for text, commit in drawn],
+            first=False,
+        )
+
+    session.emit([each.entry for each in found], lines)
+
+
+def _cells(row: GraphRow) -> tuple[object, ...]:
+    it = row.entry
+    names = f"({', '.join(row.refs)}) " if row.refs else ""
+    return short(it.commit), moment(it.recorded_at), it.actor, names + it.message

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headwater.conflicts import Conflict, Side
     from headwater.merge import Merge
 
-__all__ = ["merge"]
+__all__ = ["listed", "merge", "sides"]
 
 
 @command(
@@ -46,14 +46,14 @@ def merge(
     from headwater.conflicts import MergeConflictError
     from headwater.model import as_json
 
-    settle = _sides(resolve)
+    settle = sides(resolve)
     with session.open() as registry:
         try:
             done = registry.merge(source, into, ours=ours, theirs=theirs, resolve=settle, dry_run=dry_run)
         except MergeConflictError as error:
             # What the two disagree about is what was asked for; the error says in a line what to do about it.
             found = error.conflicts
-            session.emit({"source": source, "commit": None, "conflicts": found}, lambda: _listed(found))
+            session.emit({"source": source, "commit": None, "conflicts": found}, lambda: listed(found))
             raise
     session.emit({**as_json(done), "up_to_date": done.up_to_date}, lambda: _lines(done))
     left = [each for each in done.conflicts if each.name not in done.settled]
@@ -61,7 +61,8 @@ def merge(
         raise MergeConflictError(left, done.source, done.target)
 
 
-def _sides(resolve: tuple[str, ...]) -> dict[str, str]:
+def sides(resolve: tuple[str, ...]) -> dict[str, str]:
+    """Return what `--resolve` chooses: a side by the name of a conflict."""
     from headwater.errors import InvalidInputError
 
     found: dict[str, str] = {}
@@ -87,10 +88,11 @@ def _lines(done: Merge) -> Iterable[str]:
         if each.name in done.settled:
             side = each.ours if done.settled[each.name] == "ours" else each.theirs
             yield f"  {clean(each.name)} is {_value(side)} ({done.settled[each.name]})"
-    yield from _listed([each for each in done.conflicts if each.name not in done.settled])
+    yield from listed([each for each in done.conflicts if each.name not in done.settled])
 
 
-def _listed(conflicts: Sequence[Conflict]) -> list[str]:
+def listed(conflicts: Sequence[Conflict]) -> list[str]:
+    """Return a table of conflicts with both sides' values."""
     if not conflicts:
         return []
     rows = [

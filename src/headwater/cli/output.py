@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -160,8 +160,8 @@ def dim(text: object) -> str:
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Show on a terminal that something takes its time, and how long it has taken so far."""
+def busy(what: str | Callable[[], str]) -> Iterator[None]:
+    """Show on a terminal that something takes its time, what it is, and how long it has taken so far."""
     if not is_terminal(sys.stderr):
         yield
         return
@@ -175,7 +175,8 @@ def busy(what: str) -> Iterator[None]:
         step = 0
         while not done.wait(0.1 if step else 0.5):
             seconds = time.monotonic() - began
-            sys.stderr.write(f"\r\x1b[K{_SPINNER[step % 4]} {_encodable(clean(what), sys.stderr)}  {seconds:.0f} s")
+            text = _encodable(clean(what if isinstance(what, str) else what()), sys.stderr)
+            sys.stderr.write(f"\r\x1b[K{_SPINNER[step % 4]} {text}  {seconds:.0f} s")
             sys.stderr.flush()
             step += 1
         if step:

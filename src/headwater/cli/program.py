@@ -28,6 +28,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("lake", "Show which lake and branch this is, and how much there is."),
         "log": ("lake", "Show what happened, newest first."),
         "sql": ("sql", "Run a query that reads, or open a shell for many."),
+        "push": ("moving", "Bring the history of this lake to another lake."),
+        "pull-from": ("moving", "Bring the history of another lake to this one."),
         "export": ("export", "Write everything as files that need no Headwater."),
         "gc": ("gc", "Delete what no branch, tag or row leads to any more."),
     },
@@ -173,8 +175,32 @@ def _wants_json(session: Session, args: list[str]) -> bool:
     return session.json or "--json" in options
 
 
+_FROM_GIT = {
+    "add": "`headwater register` adds a version of a model, `headwater data add` one of a dataset",
+    "checkout": "`headwater switch NAME` changes the branch; a reading command takes --ref",
+    "cherry-pick": "`headwater merge REF` brings a commit with all that it rests on",
+    "clone": "`headwater init`, then `headwater pull-from URL`",
+    "commit": "there is nothing to commit: every command that writes is one commit",
+    "fetch": "`headwater pull-from URL`",
+    "rebase": "`headwater merge main --into BRANCH` brings a branch up to date",
+    "reset": "`headwater revert COMMIT` undoes a transaction; nothing is ever taken out of the history",
+    "restore": "`headwater revert COMMIT`, or `headwater delete NAME --undo`",
+    "rm": "`headwater delete NAME` hides a model or version; history keeps it",
+    "stash": "`headwater branch NAME` keeps what you try apart",
+}
+"""What to say to a person who knows git."""
+
+
 def _help_hint(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else NAME
+    if isinstance(error, click.exceptions.NoSuchCommand) and path == NAME:
+        from difflib import get_close_matches
+
+        if error.command_name in _FROM_GIT:
+            return _FROM_GIT[error.command_name]
+        close = get_close_matches(error.command_name, COMMANDS, 1)
+        if close:
+            return f"did you mean `{NAME} {close[0]}`?"
     if isinstance(error, click.NoSuchOption) and (error.option_name[1:2].isdigit() or error.option_name[1:2] == " "):
         return "write -- before an argument that begins with -"
     return f"`{path} --help` shows how it is used"

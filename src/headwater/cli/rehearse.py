@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from headwater.cli.base import Command, Session, argument, command
 from headwater.cli.output import emit, json_text, note
@@ -50,7 +51,7 @@ class _Trial(Session):
     def open(self) -> Iterator[Registry]:
         """Open the rehearsal, made when it is first asked for; a command that only reads gets what it always gets."""
         asking = click.get_current_context(silent=True)
-        if asking is not None and any(param.name == "ref" for param in asking.command.params):
+        if asking is not None and any("--ref" in param.opts for param in asking.command.params):
             with super().open() as registry:
                 yield registry
             return
@@ -69,6 +70,16 @@ class _Trial(Session):
         self.document = as_json(document)
 
 
+def _commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+    """Complete the name of the command, which is the first word."""
+    from headwater.cli.program import COMMANDS
+
+    if ctx.params.get("words"):
+        return []
+    found = [name for name in COMMANDS if name.startswith(incomplete) and name not in _REFUSED]
+    return [CompletionItem(name) for name in found]
+
+
 @command(
     "rehearse",
     cls=_Whole,
@@ -76,7 +87,7 @@ class _Trial(Session):
     "headwater rehearse merge exp-42\n"
     "headwater rehearse register flight-delay model/ --json",
 )
-@argument("words", "COMMAND...", nargs=-1, type=click.UNPROCESSED)
+@argument("words", "COMMAND...", nargs=-1, type=click.UNPROCESSED, shell_complete=_commands)
 def rehearse(session: Session, words: tuple[str, ...]) -> None:
     """Show what a command would change, and keep none of it.
 

@@ -7,7 +7,7 @@ A lake holds objects at paths on branches. Changes are staged on a branch with `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +20,20 @@ __all__ = [
     "AT",
     "CHUNK",
     "HIDDEN_PREFIX",
+    "IMPORT_PREFIX",
+    "ORIGIN",
+    "PIN_PREFIX",
     "REHEARSAL_PREFIX",
     "TRANSACTION_PREFIX",
     "Change",
     "Commit",
     "Garbage",
+    "Importer",
+    "Incoming",
     "Lake",
     "Mentions",
     "ObjectInfo",
+    "Reservation",
     "Retention",
     "Source",
     "Strategy",
@@ -42,6 +48,18 @@ HIDDEN_PREFIX = "_hw_"
 
 TRANSACTION_PREFIX = f"{HIDDEN_PREFIX}tx_"
 """Hidden branches of transactions: the prefix, the transaction's UUIDv7, and a number."""
+
+IMPORT_PREFIX = f"{HIDDEN_PREFIX}import_"
+"""Hidden branches that hold what another lake sends until a branch moves there: the prefix, a UUIDv7 and a number."""
+
+PIN_PREFIX = f"{HIDDEN_PREFIX}pin_"
+"""Hidden branches that keep copies of commits which rows name and no other branch reaches."""
+
+ORIGIN = "headwater.origin"
+"""Commit metadata of a copy: the ID that the commit has in the lake that made it first."""
+
+Reservation = tuple[str, int]
+"""A sequence and a number of it; or the key of a claim, and 0."""
 
 REHEARSAL_PREFIX = f"{HIDDEN_PREFIX}rehearsal_"
 """Lasting hidden branches of rehearsals: the prefix and a UUIDv7. Other processes may work on one by its name."""
@@ -95,6 +113,31 @@ class Change:
 
     path: str
     kind: Literal["added", "removed", "changed"]
+    size: int = field(default=0, compare=False)
+    """Bytes of the object on the right; of one that is removed it means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An object of another lake that is to be brought in: its size in bytes, and how its bytes are read."""
+
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+class Importer(Protocol):
+    """Copies commits of another lake into this one, where no branch shows them until it is moved there."""
+
+    def commit(self, commit: Commit, changes: Mapping[str, Incoming | None], taken: Collection[str]) -> str:
+        """Make a commit with given parents, message and metadata, and return the ID that it has here.
+
+        It is where `Lake.commits` finds it, also if this process dies right after.
+
+        Args:
+            commit: What to make. Its parents are commits of this lake; its ID means nothing here.
+            changes: In what its tree differs from its first parent's: objects by path, None where one is removed.
+            taken: Paths at which the tree is as that of the second parent, be there an object or none.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +241,9 @@ class Lake(Protocol):
     def find_commits(self, prefix: str) -> list[str]:
         """Return the IDs (at most two are needed) of commits that begin with `prefix`, 8 or more hex digits."""
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return the IDs (at most two are needed) of copies of commits whose first ID begins with `prefix`."""
+
     # -- history ------------------------------------------------------------------------------------------------
     def get_commit(self, commit: str) -> Commit:
         """Return one commit by its full ID.
@@ -211,6 +257,9 @@ class Lake(Protocol):
 
         None means that there is none, or that the lake can't tell.
         """
+
+    def commits(self) -> Iterator[Commit]:
+        """Yield, each once and in no order, the commits that can be found: also those that no branch shows yet."""
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
@@ -274,6 +323,22 @@ class Lake(Protocol):
         Numbers of a sequence are cut only here. `on` is as for `claim`. Where numbers are
         final at once, a `value` that this process has a number for gets the same again, so that an operation that runs
         anew after a lost race leaves no gap.
+        """
+
+    def reservations(self) -> dict[Reservation, str]:
+        """Return every claim and number that is final, with its value."""
+
+    def reserve(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, and return those that stand at another value here."""
+
+    def importing(self) -> AbstractContextManager[Importer]:
+        """Copy commits of another lake into this one, all of whose parents are here."""
+
+    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+        """Make a branch point at a commit, unless it has moved from where it was expected.
+
+        Raises:
+            RaceLostError: It has moved, or another writer is at it right now.
         """
 
     def exclusive(self) -> AbstractContextManager[object]:

@@ -8,12 +8,32 @@ from pathlib import Path
 from headwater.errors import InvalidInputError
 from headwater.lake.base import Lake
 
-__all__ = ["connect", "create", "is_remote"]
+__all__ = ["can_be_made", "connect", "create", "is_remote", "is_same"]
 
 
 def is_remote(url: str) -> bool:
     """Return whether a URL names a lakeFS repository."""
     return url.startswith(("lakefs://", "lakefss://"))
+
+
+def is_same(left: str, right: str) -> bool:
+    """Return whether two URLs name one lake."""
+    if is_remote(left) != is_remote(right):
+        return False
+    if is_remote(left):
+        from headwater.lake.lakefs_address import Address
+
+        one, other = Address.parse(left), Address.parse(right)
+        return (one.host, one.port, one.repository) == (other.host, other.port, other.repository)
+    return _folder(left).resolve() == _folder(right).resolve()
+
+
+def can_be_made(url: str) -> bool:
+    """Return whether a URL names a folder that is missing, or empty, where a lake can be made."""
+    if is_remote(url) or (":" in url and not url.startswith("file:")):
+        return False
+    folder = _folder(url)
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def connect(url: str) -> Lake:

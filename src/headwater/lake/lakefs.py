@@ -30,11 +30,14 @@ from headwater.ids import micros_of, now_micros
 from headwater.lake.base import (
     ABANDONED,
     CHUNK,
+    IMPORT_PREFIX,
     REHEARSAL_PREFIX,
     TRANSACTION_PREFIX,
     Garbage,
+    Importer,
     Mentions,
     ObjectInfo,
+    Reservation,
     Retention,
     Source,
     Strategy,
@@ -44,6 +47,7 @@ from headwater.lake.lakefs_cache import FileCache
 from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, Sdk, info_of
 from headwater.lake.lakefs_history import LakeFSHistory
 from headwater.lake.lakefs_http import Fault, Patience, lost_race, status_fault
+from headwater.lake.lakefs_import import LakeFSImport, is_held, move_branch
 from headwater.lake.lakefs_reservations import Reservations
 from headwater.lake.lakefs_streams import Upload, md5_of
 from headwater.lake.queue import queue
@@ -62,11 +66,11 @@ class LakeFS(LakeFSHistory):
     """
 
     def __init__(self, client: Client, repository: Answer) -> None:
-        super().__init__(client)
-        self.url = str(client.address)
-        self.default_branch = str(repository["default_branch"])
         name = _local_name(client.address, repository)
         self.cache = _home("XDG_CACHE_HOME", ".cache") / name
+        super().__init__(client, self.cache)
+        self.url = str(client.address)
+        self.default_branch = str(repository["default_branch"])
         self.spool = _home("XDG_STATE_HOME", ".local/state") / name
         self._files = FileCache(self.cache / "objects")
         FileCache(self.cache).make_private()
@@ -266,6 +270,8 @@ class LakeFS(LakeFSHistory):
         def refused(fault: Fault) -> HeadwaterError | None:
             if fault.status == 400 and "no changes" in fault.text:
                 return _SameContentError(f"there is nothing to merge from {source!r} into branch {into!r}")
+            if fault.status == 400 and "uncommitted" in fault.text and is_held(self, self._client, into):
+                return RaceLostError(f"branch {into!r} is being moved")
             if fault.status == 400 and "uncommitted" in fault.text:
                 return ConflictError(f"branch {into!r} has staged changes", hint="commit them or delete them first")
             if lost_race(fault):
@@ -294,6 +300,25 @@ class LakeFS(LakeFSHistory):
         """Reserve the lowest free number above `after` in a sequence, at once and for ever, and return it."""
         return self._reservations.cut(sequence, value, after)
 
+    def reservations(self) -> dict[Reservation, str]:
+        """Return every claim and number of the repository."""
+        return self._reservations.all(self.page_size)
+
+    def reserve(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, at once and for ever."""
+        return self._reservations.adopt(wanted)
+
+    @contextmanager
+    def importing(self) -> Iterator[Importer]:
+        """Copy commits of another lake, on hidden branches of their own, which stay if this fails or dies."""
+        importer = LakeFSImport(self, self._client)
+        yield importer
+        importer.finish()
+
+    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+        """Make a branch point at a commit, if it is where it was expected. See `headwater.lake.lakefs_import`."""
+        move_branch(self, self._client, name, commit, expected)
+
     def _start_at_first_commit(self, branch: str) -> None:
         """Make a hidden branch at the repository's first commit, which is empty, unless somebody has just done so."""
         first = self.head(self.default_branch)
@@ -309,7 +334,7 @@ class LakeFS(LakeFSHistory):
             yield
 
     def sweep(self, before: int) -> int:
-        """Delete the hidden branches of transactions and rehearsals that began before a time and never ended."""
+        """Delete the hidden branches of writers of all kinds that began before a time and never ended."""
         stale = self._stale(before)
         for name in stale:
             with suppress(NotFoundError):
@@ -317,10 +342,10 @@ class LakeFS(LakeFSHistory):
         return len(stale)
 
     def _stale(self, before: int) -> list[str]:
-        """Return the hidden branches of transactions and rehearsals that began before a time."""
+        """Return the hidden branches of transactions, rehearsals and imports that began before a time."""
         return [
             name
-            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX)
+            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX, IMPORT_PREFIX)
             for name in self._hidden(prefix)
             if micros_of(name.removeprefix(prefix)) < before
         ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError, NotFoundError
 from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, check_lasting
+from headwater.lake.copies import Copies
 from headwater.lake.lakefs_client import Answer, Client, Sdk
 from headwater.lake.lakefs_http import Fault
+from headwater.lake.walk import commits_until
 
 __all__ = ["LakeFSHistory", "commit_of"]
 
@@ -23,9 +26,10 @@ class LakeFSHistory:
 
     page_size = 1000
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, cache: Path) -> None:
         self._client = client
         self._name = client.address.repository
+        self._copies = Copies(self, cache / "copies.db")
 
     # -- refs ---------------------------------------------------------------------------------------------------
     def head(self, branch: str) -> str:
@@ -132,6 +136,10 @@ class LakeFSHistory:
             return []
         return [found] if found.startswith(prefix) else []  # lakeFS looks for branches and tags as well
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits that were copied from ones with such an ID."""
+        return self._copies.find(prefix, self._heads) if _is_hex(prefix) else []
+
     def _tag(self, name: str) -> str:
         return self._client.run(
             f"read tag {name!r}",
@@ -173,6 +181,25 @@ class LakeFSHistory:
         """Return None: lakeFS has no way to search commits by their metadata."""
         return None
 
+    def commits(self) -> Iterator[Commit]:
+        """Yield the commits that any branch, hidden ones too, or any tag reaches."""
+        seen: set[str] = set()
+        for head in self._heads():
+            for each in commits_until(self, head, seen.__contains__):
+                seen.add(each.id)
+                yield each
+
+    def _heads(self) -> list[str]:
+        """Return the commits of all branches, hidden ones too, and of all tags."""
+        heads = self._client.pages(
+            "list all branches",
+            lambda sdk, after: sdk.branches.list_branches(
+                self._name, after=after, amount=self.page_size, show_hidden=True
+            ),
+            lambda each: str(each["commit_id"]),
+        )
+        return list(dict.fromkeys([*heads, *self.tags().values()]))
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
         return self._client.pages(
@@ -199,7 +226,7 @@ class LakeFSHistory:
             lambda sdk, after: sdk.refs.diff_refs(
                 self._name, left, right, after=after, amount=self.page_size, prefix=prefix, type="two_dot"
             ),
-            lambda each: Change(str(each["path"]), each["type"]),
+            lambda each: Change(str(each["path"]), each["type"], int(each.get("size_bytes") or 0)),
             missing=f"there is no commit {left!r}, or no commit {right!r}",
         )
 

@@ -6,16 +6,22 @@ the server lets exactly one writer through, whatever branch he works on (tried: 
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from headwater.errors import AlreadyExistsError, NotFoundError
-from headwater.lake.base import HIDDEN_PREFIX
-from headwater.lake.lakefs_client import Client, Sdk
+from headwater.lake.base import HIDDEN_PREFIX, Reservation
+from headwater.lake.lakefs_client import Answer, Client, Sdk
 
 __all__ = ["Reservations"]
 
 BRANCH = f"{HIDDEN_PREFIX}reservations"
+
+_VALUE = "headwater-value"
+"""User metadata of a reservation: its value, so that a list of them tells it, where a header can hold it."""
+
+_TELLABLE = re.compile(r"[!-~]+")
 
 
 class Reservations:
@@ -35,7 +41,7 @@ class Reservations:
 
     def claim(self, key: str, value: str) -> str:
         """Reserve a key with a value, unless it is reserved; return the value that stands."""
-        path = f"claims/{key}"
+        path = _path(key, 0)
         return value if self._reserve(path, value) else self._read(path)
 
     def cut(self, sequence: str, value: str, after: int) -> int:
@@ -48,7 +54,7 @@ class Reservations:
         """
 
         def path(number: int) -> str:
-            return f"numbers/{sequence}/{number // 1000}/{number}"
+            return _path(sequence, number)
 
         if (kept := self._cut.get((sequence, value))) is not None:
             return kept  # cut for an attempt that lost its race
@@ -69,11 +75,57 @@ class Reservations:
         self._cut[sequence, value] = number
         return number
 
+    def all(self, page_size: int) -> dict[Reservation, str]:
+        """Return every reservation with its value."""
+        found: dict[Reservation, str] = {}
+        untold: list[tuple[Reservation, str]] = []
+        listed = self._client.pages(
+            "list the reservations",
+            lambda sdk, after: sdk.objects.list_objects(
+                self._client.address.repository, BRANCH, after=after, amount=page_size
+            ),
+            _read_entry,
+            missing="there are no reservations yet",
+        )
+        try:
+            for path, value in listed:
+                reservation = _reservation_of(path)
+                if reservation is not None and value is not None:
+                    found[reservation] = value
+                elif reservation is not None:
+                    untold.append((reservation, path))
+        except NotFoundError:
+            return {}
+
+        def look(item: tuple[Reservation, str]) -> None:
+            found[item[0]] = self._read(item[1])
+
+        self._client.each(look, untold)
+        return found
+
+    def adopt(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, side by side, and return what stands at another value."""
+        other: dict[Reservation, str] = {}
+
+        def adopt(reservation: Reservation) -> None:
+            path = _path(*reservation)
+            if not self._reserve(path, wanted[reservation]) and (stands := self._read(path)) != wanted[reservation]:
+                other[reservation] = stands
+
+        first = next(iter(wanted), None)
+        if first is not None:
+            adopt(first)  # alone, because it may have to make the branch
+        self._client.each(adopt, [each for each in wanted if each != first])
+        return other
+
     def _reserve(self, path: str, value: str) -> bool:
         """Put a reservation where there is none, and tell whether it is ours."""
+        headers = {"If-None-Match": "*"}
+        if _TELLABLE.fullmatch(value):
+            headers[f"X-Lakefs-Meta-{_VALUE}"] = value
 
         def put(sdk: Sdk) -> bool:
-            self._client.upload(sdk, BRANCH, path, value.encode(), {"If-None-Match": "*"})
+            self._client.upload(sdk, BRANCH, path, value.encode(), headers)
             return True
 
         def reserve() -> bool:
@@ -104,3 +156,22 @@ class Reservations:
         except NotFoundError:
             return False
         return True
+
+
+def _path(name: str, number: int) -> str:
+    """Return where a number of a sequence is reserved, or (0) a claim."""
+    return f"numbers/{name}/{number // 1000}/{number}" if number else f"claims/{name}"
+
+
+def _reservation_of(path: str) -> Reservation | None:
+    """Return what a path reserves; None for what a stranger put there."""
+    kind, _, rest = path.partition("/")
+    if kind == "claims":
+        return rest, 0
+    name, _, number = rest.rpartition("/")
+    name = name.rpartition("/")[0]
+    return (name, int(number)) if kind == "numbers" and number.isdecimal() and name else None
+
+
+def _read_entry(answer: Answer) -> tuple[str, str | None]:
+    return str(answer["path"]), (answer.get("metadata") or {}).get(_VALUE)

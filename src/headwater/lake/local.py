@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import shutil
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -24,6 +23,7 @@ from headwater.errors import (
     InvalidInputError,
     LakeError,
     NotFoundError,
+    RaceLostError,
 )
 from headwater.ids import micros_of, new_id, now_micros
 from headwater.lake import trees
@@ -34,8 +34,10 @@ from headwater.lake.base import (
     Change,
     Commit,
     Garbage,
+    Importer,
     Mentions,
     ObjectInfo,
+    Reservation,
     Retention,
     Source,
     Strategy,
@@ -48,8 +50,9 @@ from headwater.lake.local_files import (
     file_system,
     write_beside,
 )
-from headwater.lake.local_garbage import Collector, remember_deleted
+from headwater.lake.local_garbage import Collector, remember_deleted, without_collection
 from headwater.lake.local_graph import Graph
+from headwater.lake.local_import import LocalImport, reserve
 from headwater.lake.objects import ObjectFolder, disk_errors, sync_folder
 from headwater.lake.pending import Hidden, Overlay, Record, reached, settle
 from headwater.lake.queue import queue
@@ -231,6 +234,10 @@ class LocalLake:
         rows = self._db.query("SELECT id FROM commits WHERE id >= ? AND id < ? LIMIT 2", prefix, prefix + "g")
         return [str(row[0]) for row in rows]
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits that were copied from ones with such an ID."""
+        return self._graph.find_copies(prefix)
+
     def _commit_of(self, ref: str) -> str:
         if len(ref) == 64:
             return ref
@@ -249,6 +256,10 @@ class LocalLake:
     def find_commit(self, key: str, value: str) -> Commit | None:
         """Return the commit whose metadata has a key at a value."""
         return self._graph.find_commit(key, value)
+
+    def commits(self) -> Iterator[Commit]:
+        """Yield every commit of the lake."""
+        return self._graph.commits()
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield a commit and its ancestors, every commit before its parents."""
@@ -393,7 +404,7 @@ class LocalLake:
             if row[0] != expected:
                 return False
             # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
-            self._check_there(connection, commits, overlay)
+            self._check_there(commits, overlay)
             if origin is not None:
                 settle(connection, origin)
             self._db.write(connection, chunks, [(each.commit.id, each.generation, each.body) for each in commits])
@@ -404,7 +415,7 @@ class LocalLake:
         self._graph.remember(commits)
         return True
 
-    def _check_there(self, connection: sqlite3.Connection, commits: list[Record], overlay: Overlay) -> None:
+    def _check_there(self, commits: list[Record], overlay: Overlay) -> None:
         """Make sure that what is going to land builds on nothing that was collected since this process read it.
 
         All that a new tree takes over from elsewhere is in the trees of commits that it descends from, and a commit
@@ -412,10 +423,7 @@ class LocalLake:
         """
         own = {each.commit.id for each in commits}
         for parent in {parent for each in commits for parent in each.commit.parents} - own:
-            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (parent,)).fetchone():
-                raise NotFoundError(
-                    f"commit {parent} is not in the lake any more", hint="it was collected; begin from a branch's head"
-                )
+            self._graph.check_there(parent)
         for digest in overlay.objects:
             if not self._objects.path(digest).exists():
                 raise LakeError(f"object {digest} was collected before it landed", hint="do it again")
@@ -463,6 +471,36 @@ class LocalLake:
             number = max(after, connection.execute(newest, (sequence,)).fetchone()[0] or 0) + 1
             connection.execute("INSERT INTO numbers VALUES (?, ?, ?)", (sequence, number, value))
         return int(number)
+
+    def reservations(self) -> dict[Reservation, str]:
+        """Return every claim and number that is final."""
+        claims = self._db.query("SELECT key, 0, value FROM claims")
+        numbers = self._db.query("SELECT sequence, number, value FROM numbers")
+        return {(key, number): value for key, number, value in (*claims, *numbers)}
+
+    def reserve(self, wanted: Mapping[Reservation, str]) -> dict[Reservation, str]:
+        """Reserve what another lake has reserved, in one SQLite transaction."""
+        with self._db.writing() as connection:
+            return reserve(connection, wanted)
+
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[Importer]:
+        """Copy commits of another lake: each is on disk, whole, as soon as it is made."""
+        with without_collection(self.root):
+            yield LocalImport(self._db, self._objects, self._graph, self._nodes, _INLINE)
+
+    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+        """Make a branch point at a commit, if it is where it was expected."""
+        with self._db.writing() as connection:
+            if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (commit,)).fetchone():
+                raise NotFoundError(f"there is no commit {commit!r}")
+            moved = connection.execute(
+                f"UPDATE refs SET target = ? WHERE name = ? AND kind IN {_BRANCHES} AND target = ?",
+                (commit, name, expected),
+            ).rowcount
+        if not moved:
+            self.head(name)
+            raise RaceLostError(f"branch {name!r} has moved meanwhile", hint="try again")
 
     def exclusive(self) -> contextlib.AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake."""

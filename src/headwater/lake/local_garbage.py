@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import sqlite3
@@ -23,7 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from headwater.errors import ConflictError, IntegrityError, LakeError
 from headwater.ids import micros_of, new_id, now_micros
-from headwater.lake.base import ABANDONED, HIDDEN_PREFIX, Garbage, Mentions
+from headwater.lake.base import ABANDONED, HIDDEN_PREFIX, ORIGIN, Garbage, Mentions
 from headwater.lake.local_db import PATIENCE, Database, unpack
 from headwater.lake.objects import ObjectFolder
 from headwater.lake.pending import parse
@@ -144,6 +145,7 @@ class Collector:
         self._before = before
         self._mentions = mentions
         self._commits: dict[str, _Commit] = {}
+        self._copies: dict[str, str] = {}
         self._live: set[str] = set()
         self._trees: set[bytes] = {bytes.fromhex(EMPTY)}
         self._blobs: dict[bytes, int] = {}
@@ -186,6 +188,11 @@ class Collector:
     def _load_commits(self) -> None:
         rows = self._db.query("SELECT id, body FROM commits")
         self._commits = {name: _Commit.of(name, body) for name, body in rows}
+        # Rows of a lake that is a copy may say what a commit was called in the lake that made it.
+        origins = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", json.dumps(ORIGIN) + ":")
+        self._copies = {
+            origin: name for name, body in origins if (origin := json.loads(body)["metadata"].get(ORIGIN)) is not None
+        }
 
     def _find(self, lasting: set[str], deleted: list[_Deleted]) -> tuple[_Found, set[str]]:
         """Return what is not reached, and the commits that the grace period alone keeps.
@@ -243,8 +250,9 @@ class Collector:
 
     def _named(self, text: str) -> list[str]:
         if len(text) == 64:
-            return [text] if text in self._commits else []
-        return [each for each in self._commits if each.startswith(text)]
+            return [text] if text in self._commits else [self._copies[text]] if text in self._copies else []
+        copies = [copy for origin, copy in self._copies.items() if origin.startswith(text)]
+        return [*copies, *(each for each in self._commits if each.startswith(text))]
 
     def _reach(self, heads: Iterable[str]) -> None:
         """Add commits, their ancestors and all that is in them to what is reached."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from heapq import heappop, heappush
 
-from headwater.errors import ConflictError, IntegrityError, NotFoundError
+from headwater.errors import ConflictError, NotFoundError
 from headwater.ids import now_micros
-from headwater.lake.base import AT, Commit
+from headwater.lake.base import AT, ORIGIN, Commit
 from headwater.lake.local_db import Database
+from headwater.lake.local_walk import Walk
 from headwater.lake.pending import Hidden, Record, parse
 
 __all__ = ["Graph"]
@@ -29,9 +29,17 @@ class Graph:
         self._hidden = hidden
         self._records: dict[str, Record] = {}
 
-    def record(self, parents: tuple[str, ...], tree: str, message: str, metadata: Mapping[str, str]) -> Record:
+    def record(
+        self,
+        parents: tuple[str, ...],
+        tree: str,
+        message: str,
+        metadata: Mapping[str, str],
+        *,
+        micros: int | None = None,
+    ) -> Record:
         """Return a new commit, which is kept nowhere yet."""
-        micros = int(metadata.get(AT, now_micros()))
+        micros = int(metadata.get(AT, now_micros())) if micros is None else micros
         generation = 1 + max((self.load(parent).generation for parent in parents), default=0)
         body = json.dumps(
             {
@@ -78,6 +86,21 @@ class Graph:
         found = [parse(name, body).commit for name, body in rows]
         return next((commit for commit in found if commit.metadata.get(key) == value), None)
 
+    def find_copies(self, prefix: str) -> list[str]:
+        """Return at most two commits whose first ID, in another lake, begins with a prefix."""
+        text = f'{json.dumps(ORIGIN)}:"{prefix}'
+        rows = self._db.query("SELECT id, body FROM commits WHERE instr(body, ?)", text)
+        found = {commit.metadata.get(ORIGIN, ""): commit.id for commit in (parse(*row).commit for row in rows)}
+        return [copy for origin, copy in found.items() if origin.startswith(prefix)][:2]
+
+    def commits(self) -> Iterator[Commit]:
+        """Yield every commit on disk, parents first, also those that nothing reaches."""
+        before = 0
+        while rows := self._db.query("SELECT seq, id, body FROM commits WHERE seq > ? ORDER BY seq LIMIT 500", before):
+            for seq, name, body in rows:
+                before = seq
+                yield parse(name, body).commit
+
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield a commit and its ancestors, every commit before its parents."""
         if first_parent:
@@ -87,24 +110,34 @@ class Graph:
                 yield found
                 at = found.parents[0] if found.parents else None
             return
-        wanted = {commit}
-        for pending in self._pending(commit):
-            wanted |= set(pending.parents)
-            wanted.discard(pending.id)
-            yield pending
-        # Rows are written parents first, so the reverse of the order of writing has every commit before its parents.
-        before = 1 + max((self._seq(each) for each in wanted), default=0)
-        while wanted:
-            rows = self._db.query("SELECT seq, id, body FROM commits WHERE seq < ? ORDER BY seq DESC LIMIT 500", before)
-            if not rows:
-                raise IntegrityError(f"the history of {commit} is not whole: {min(wanted)} is missing")
-            for seq, name, body in rows:
-                before = seq
-                if name in wanted:
-                    found = parse(name, body).commit
-                    wanted.discard(name)
-                    wanted |= set(found.parents)
-                    yield found
+        walk = Walk(self._db)
+        pending = self._pending(commit)
+        yield from pending
+        ours = {each.id for each in pending}
+        if not pending:
+            self.load(commit)
+            walk.add(commit)
+        for each in pending:
+            for parent in each.parents:
+                if parent not in ours:
+                    self.check_there(parent)
+                    walk.add(parent)
+        while walk:
+            found = walk.take().commit
+            yield found
+            for parent in found.parents:
+                walk.add(parent)
+
+    def check_there(self, commit: str) -> None:
+        """Make sure that a commit which something new builds on is still on disk.
+
+        Raises:
+            NotFoundError: It was collected.
+        """
+        if not self._db.query("SELECT 1 FROM commits WHERE id = ?", commit):
+            raise NotFoundError(
+                f"commit {commit} is not in the lake any more", hint="it was collected; begin from a branch's head"
+            )
 
     def _pending(self, commit: str) -> list[Commit]:
         """Return the commits from `commit` back that are not on disk yet, every commit before its parents."""
@@ -120,26 +153,33 @@ class Graph:
                 return found
         return []
 
-    def _seq(self, commit: str) -> int:
-        rows = self._db.query("SELECT seq FROM commits WHERE id = ?", commit)
-        if not rows:
-            raise NotFoundError(f"there is no commit {commit!r}", hint="`headwater log` lists them")
-        return int(rows[0][0])
-
     def merge_base(self, left: str, right: str) -> str:
-        """Return the common ancestor with the longest history behind it."""
-        sides = {left: 1}
-        sides[right] = sides.get(right, 0) | 2
-        heap = [(-self.load(commit).generation, commit) for commit in sides]
-        heap.sort()
-        while heap:
-            _, commit = heappop(heap)
-            if sides[commit] == 3:
-                return commit
-            for parent in self.load(commit).commit.parents:
-                if parent not in sides:
-                    heappush(heap, (-self.load(parent).generation, parent))
-                sides[parent] = sides.get(parent, 0) | sides[commit]
+        """Return a common ancestor that no other one descends from."""
+        sides: dict[str, int] = {}
+        walk = Walk(self._db)
+        for side, head in ((1, left), (2, right)):
+            self.load(head)
+            pending = self._pending(head)
+            mine = [each.id for each in pending]
+            # What has not landed descends from what has.
+            outer = {parent for each in pending for parent in each.parents} - set(mine)
+            for name in mine or [head]:
+                sides[name] = sides.get(name, 0) | side
+            for name in outer:
+                self.check_there(name)
+                sides[name] = sides.get(name, 0) | side
+            for name in outer if pending else [head]:
+                walk.add(name)
+            shared = next((name for name in mine if sides[name] == 3), None)
+            if shared is not None:
+                return shared
+        while walk:
+            found = walk.take().commit
+            if sides[found.id] == 3:
+                return found.id
+            for parent in found.parents:
+                sides[parent] = sides.get(parent, 0) | sides[found.id]
+                walk.add(parent)
         raise ConflictError("the two commits have no common history", hint="they come from different lakes")
 
     def remember(self, records: list[Record]) -> None:

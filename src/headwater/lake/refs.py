@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.ids import timestamp
-from headwater.lake.base import HIDDEN_PREFIX, REHEARSAL_PREFIX, Lake
+from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
 from headwater.names import shown
 
-__all__ = ["Ref", "head", "is_branch", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "is_branch", "locate", "origin_of", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
@@ -31,8 +31,13 @@ class Ref:
     branch: str | None
 
 
-def resolve(lake: Lake, text: str) -> Ref:
+def resolve(lake: Lake, text: str, *, landed_by: Callable[[str, int], str | None] | None = None) -> Ref:
     """Resolve a ref, tried in the order branch, tag, commit.
+
+    Args:
+        lake: The lake.
+        text: The ref.
+        landed_by: Returns the head that a branch had at a time, or None, where that is known without reading its log.
 
     Raises:
         InvalidInputError: It is malformed, or short for several commits.
@@ -45,7 +50,9 @@ def resolve(lake: Lake, text: str) -> Ref:
     if found["time"] is not None:
         if branch is None:
             raise InvalidInputError(f"{shown(text)}: only a branch can be asked for a time", hint="write main@{...}")
-        commit = _at_time(lake, branch, commit, parse_time(found["time"]))
+        micros = parse_time(found["time"])
+        then = landed_by(branch, micros) if landed_by is not None else None
+        commit = then or _at_time(lake, branch, commit, micros)
     for step in found["steps"].split("~")[1:]:
         commit = _back(lake, commit, int(step[:10]) if step else 1, text)
     if found["time"] is not None or found["steps"]:
@@ -99,6 +106,18 @@ def _nearest(lake: Lake, branch: str) -> str:
     return f"did you mean {close[0]}?" if close else _LIST_BRANCHES
 
 
+def origin_of(commit: Commit) -> str:
+    """Return the ID that a commit had in the lake that made it first: what rows say, because all its copies know it."""
+    return commit.metadata.get(ORIGIN, commit.id)
+
+
+def locate(lake: Lake, commit: str) -> str:
+    """Return the ID that a commit which a row names has in this lake, which may be a copy's."""
+    if not lake.find_commits(commit):
+        return next(iter(lake.find_copies(commit)), commit)
+    return commit
+
+
 def _base(lake: Lake, name: str) -> tuple[str, str | None]:
     if _WHOLE.fullmatch(name) and lake.find_commits(name):
         return name, None
@@ -109,7 +128,7 @@ def _base(lake: Lake, name: str) -> tuple[str, str | None]:
     if name in tags and not name.startswith(HIDDEN_PREFIX):
         return tags[name], None
     if _HEX.fullmatch(name):
-        commits = lake.find_commits(name)
+        commits = lake.find_commits(name) or lake.find_copies(name)
         if len(commits) == 1:
             return commits[0], None
         if commits:

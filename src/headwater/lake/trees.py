@@ -144,7 +144,8 @@ def diff(nodes: Nodes, left: str, right: str, prefix: str = "", at: str = "") ->
             if path.startswith(prefix) or prefix.startswith(path):
                 yield from diff(nodes, before[0] if before else EMPTY, after[0] if after else EMPTY, prefix, path)
         elif path.startswith(prefix):
-            yield Change(path, "added" if before is None else "removed" if after is None else "changed")
+            size = after[1] if after is not None else 0
+            yield Change(path, "added" if before is None else "removed" if after is None else "changed", size)
 
 
 def _root(child: list[Any] | None) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from headwater.lake.base import Commit, Lake
+from headwater.lake.base import Commit
 
 __all__ = ["commits_until"]
 
 
-def commits_until(lake: Lake, commit: str, known: Callable[[str], bool]) -> list[Commit]:
+class _Logged(Protocol):
+    def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]: ...
+
+
+def commits_until(lake: _Logged, commit: str, known: Callable[[str], bool]) -> list[Commit]:
     """Return a commit and its ancestors down to, and without, those that are known; parents first.
 
     Args:
