@@ -455,7 +455,7 @@ def made(registry_url: str, tmp_path: Path) -> Iterator[Callable[[], World]]:
 @pytest.mark.timeout(900)
 def test_any_program_of_branches_and_merges_comes_to_the_union(made: Callable[[], World], is_remote: bool) -> None:
     @settings(
-        max_examples=4 if is_remote else 25,
+        max_examples=3 if is_remote else 15,
         deadline=None,
         database=None,
         derandomize=True,
@@ -620,3 +620,57 @@ def test_what_either_side_compacted_is_merged(registry: Registry, tmp_path: Path
     assert headwater.open(registry.url).models()[0].tags == registry.models()[0].tags
     for branch in ("main", "exp-42", "third"):
         check_delta(registry, branch)
+
+
+@pytest.mark.timeout(900)
+def test_the_order_of_merges_makes_no_difference(made: Callable[[], World], is_remote: bool) -> None:
+    """Commutative and associative: as sets of rows, but for what merges settle, and in what stands."""
+
+    @settings(
+        max_examples=2 if is_remote else 8,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        suppress_health_check=list[Any](HealthCheck),
+    )
+    @given(
+        st.lists(STEPS.filter(lambda step: not step[0].startswith(("merge", "fork", "drop"))), min_size=8, max_size=14)
+    )
+    def run(program: list[tuple[str, int, int, int]]) -> None:
+        world = made()
+        for number in range(3):
+            world.register(world.registry, "main", number, 0)
+            world.note("main")
+        for branch in ("a", "b", "c"):
+            world.registry.create_branch(branch)
+            world.rows[branch] = world.rows["main"]
+        for step in program:
+            world.step(*step)
+
+        def merged(name: str, start: str, *others: str, side: str) -> Rows:
+            world.on(start).create_branch(name)
+            for other in others:
+                world.on(name).merge(other, **{side: True})
+            return rows_at(world.registry, world.lake.head(name))
+
+        union = world.rows["a"] | world.rows["b"] | world.rows["c"]
+        left = merged("ab", "a", "b", side="ours")
+        right = merged("ba", "b", "a", side="theirs")
+        assert left & union == right & union == world.rows["a"] | world.rows["b"]
+        assert values(left) == values(right)
+        # settled alike on both sides, it is settled
+        assert world.on("ab").merge("ba").conflicts == ()
+        assert merged("ab-c", "ab", "c", side="ours") & union == union
+        merged("bc", "b", "c", side="ours")
+        assert merged("a-bc", "a", "bc", side="ours") & union == union
+        # and once everything has met, it is the same everywhere
+        world.on("ab-c").merge("a-bc", ours=True)
+        world.on("a-bc").merge("ab-c")
+        assert same_rows(world.on("ab-c"), world.on("a-bc")) >= union
+
+    run()
+
+
+def values(rows: Rows) -> dict[tuple[str, str, str], set[str | None]]:
+    return {where: {event["value"] for event in events} for where, events in standing(rows).items()}
