@@ -387,5 +387,5 @@ def test_a_word_of_git_leads_to_a_command_that_there_is(word: str) -> None:
 
 
 def test_a_command_that_is_nearly_one_is_offered() -> None:
-    assert CommandLine().error("regster", status=2)[2] == "did you mean `headwater register`?"
+    assert CommandLine().error("deployy", status=2)[2] == "did you mean `headwater deploy`?"
     assert CommandLine().error("xyzzy", status=2)[2] == "`headwater --help` shows how it is used"

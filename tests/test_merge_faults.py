@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
@@ -95,7 +94,9 @@ def test_a_call_that_fails_at_any_step_leaves_all_or_nothing(parted: Registry, w
             try:
                 assert merge("exp", target).commit
                 landed += 1
-            except LakeError:
+            except LakeError as error:
+                if not error.message.endswith("failed"):
+                    raise
                 landed += lake.head(target) != before
         reached = faulty.reached
         head = lake.head(target)
@@ -238,12 +239,11 @@ def test_a_target_that_is_deleted_meanwhile_is_not_made_again(parted: Registry, 
         lake.create_branch("target", before)
         stepping = SteppedLake(lake, number, lambda name: lake.delete_branch("target"))
         with stepped(parted, stepping) as merge:
-            if number == 0:
-                with pytest.raises(NotFoundError, match="there is no branch"):
-                    merge("exp", "target")
-            else:
-                with contextlib.suppress(NotFoundError):
-                    merge("exp", "target")
+            try:
+                merge("exp", "target")
+            except NotFoundError as error:
+                if "there is no branch" not in error.message:
+                    raise
         reached = stepping.reached
         if "target" in lake.branches():
             lake.delete_branch("target")

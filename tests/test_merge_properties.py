@@ -171,6 +171,11 @@ class World:
         numbers = [row["version"] for row in of(self.rows[branch], "model_versions")]
         at.undelete(f"{MODELS[one % 3]}/{numbers[other % len(numbers)]}" if other % 2 and numbers else MODELS[one % 3])
 
+    def revert(self, at: Registry, branch: str, one: int, other: int) -> None:
+        """Undo what the log has, a merge or another undoing among it, where nothing depends on it."""
+        entries = [each for each in at.log(limit=8) if each.kind != "init"]
+        at.revert(entries[one % len(entries)].commit)
+
     def data(self, at: Registry, branch: str, one: int, other: int) -> None:
         lines = "".join(f"{number},{number * (other % 3)}\n" for number in range(other % 4))
         at.add_dataset(("flights", "weather")[one % 2], self.file("d/data.csv", f"id,value\n{lines}"), key=["id"])
@@ -378,7 +383,7 @@ class World:
             run: max(
                 (RANKS.index(json.loads(e["value"])["status"]) for e in stands.get((run, "status", ""), [])), default=0
             )
-            for run in {row["run_id"] for row in of(rows, "runs")}
+            for run in {row["run_id"] for row in of(rows, "runs")} - hidden
         }
         assert {run.run_id: RANKS.index(run.status) for run in at.runs()} == ranks
         assert dict(at.sql("SELECT run_id, status FROM runs").fetchall()) == {r: RANKS[n] for r, n in ranks.items()}
@@ -393,8 +398,12 @@ class World:
             keys = {tuple(row[each] for each in TABLES[name].key) for row in of(rows, name)}
             assert at.sql(f"SELECT count(*) FROM lake.{name}").fetchall() == [(len(keys),)], name
         versions_of = {each.reference for name in {d.name for d in at.datasets()} for each in at.dataset_versions(name)}
-        assert versions_of == {f"{row['name']}@{row['semver']}" for row in of(rows, "datasets")}
-        unique = {(row["deployment_id"], row["digest"]): row["rows"] for row in of(rows, "batches")}
+        assert versions_of == {
+            f"{row['name']}@{row['semver']}" for row in of(rows, "datasets") if row["dataset_id"] not in hidden
+        }
+        unique = {
+            (row["deployment_id"], row["digest"]): row["rows"] for row in of(rows, "batches") if row["tx"] not in hidden
+        }
         assert at.sql("SELECT count(*) FROM predictions").fetchall() == [(sum(unique.values()),)]
 
     def check_artifacts(self) -> None:
@@ -423,8 +432,8 @@ def dump(fold: Any) -> dict[str, list[Any]]:
 
 OPERATIONS = {
     "fork": 3, "drop": 1, "register": 6, "alias": 5, "unalias": 1, "tag": 3, "describe": 2, "rename": 1, "delete": 3,
-    "undelete": 1, "data": 2, "run": 1, "run_event": 3, "deploy": 2, "undeploy": 1, "predict": 1, "merge": 8,
-    "merge_commit": 2,
+    "undelete": 1, "data": 2, "run": 1, "run_event": 3, "deploy": 2, "undeploy": 1, "predict": 1, "revert": 4,
+    "merge": 8, "merge_commit": 2,
 }  # fmt: skip
 STEPS = st.tuples(
     st.sampled_from([name for name, weight in OPERATIONS.items() for _ in range(weight)]),

@@ -169,7 +169,7 @@ TABLES: dict[str, Table] = {
             "a change of something that can change; the state is what no event supersedes",
             ("event_id",),
             Column("event_id", "string", "UUIDv7", False),
-            Column("subject", "string", "ID of the model, version, run, dataset, or, of a `tombstone`, of a deployment or transaction too", False),
+            Column("subject", "string", "ID of the model, version, run, dataset, deployment or transaction", False),
             Column("kind", "string", "`name`, `alias`, `tag`, `description`, `tombstone`, ...", False),
             Column("key", "string", "which of them: the alias, the tag's key; empty where there is one", False),
             Column("value", "string", "the new value; null takes it away"),
