@@ -19,7 +19,7 @@ import headwater
 from headwater.collection import Collected, Collection
 from headwater.errors import ConflictError, IntegrityError, InvalidInputError, LakeError, NotFoundError
 from headwater.ids import now_micros
-from headwater.lake.base import AT, TRANSACTION_PREFIX
+from headwater.lake.base import AT, ORIGIN, TRANSACTION_PREFIX
 from headwater.lake.local import LocalLake
 from headwater.registry import Registry
 
@@ -235,6 +235,20 @@ def test_what_a_row_on_a_kept_commit_mentions_is_kept_as_well(local: Registry, f
     aged(folder, 100)
     assert local.gc().commits == 1  # the landing on the first branch
     assert local.at(first).verify("m/2") == 1
+
+
+def test_a_copy_is_kept_by_a_row_that_knows_it_by_its_first_id(local: Registry, folder: Path, tmp_path: Path) -> None:
+    lake = local._context.lake
+    first = "f" * 63 + "e"
+    lake.create_branch("landing", lake.head("main"))
+    lake.put("landing", "raw", os.urandom(LARGE))
+    lake.commit("landing", "raw", {AT: str(now_micros()), ORIGIN: first})
+    kept = lake.head("landing")
+    lake.delete_branch("landing")
+    local.describe("m", f"made of object:raw@{first}")
+    aged(folder, 100)
+    assert local.gc().commits == 0
+    assert len(lake.read(kept, "raw")) == LARGE
 
 
 def test_a_branch_at_a_commit_of_a_deleted_one_keeps_it(local: Registry, folder: Path, tmp_path: Path) -> None:
@@ -496,6 +510,14 @@ def test_folds_of_what_is_gone_are_deleted(local: Registry, folder: Path, tmp_pa
     local.gc(grace=0)
     assert [path.name[:7] for path in (folder / "cache" / "state").glob("*.db")] == ["branch-"]
     assert local.versions("m")[0].version == 1
+
+
+def test_a_fold_of_what_was_collected_is_made_anew(local: Registry, folder: Path, tmp_path: Path) -> None:
+    abandoned(local, tmp_path)
+    local.create_branch("exp", "main")
+    assert local.gc(grace=0).commits == 3
+    with headwater.open(str(folder)) as again:
+        assert [version.version for version in again.branch("exp").versions("m")] == [1]
 
 
 def test_a_cache_beyond_its_size_loses_what_was_used_least_lately(registry: Registry, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,101 @@ def test_what_both_deleted_or_only_labelled_is_no_conflict(registry: Registry, m
     exp.tag("flight-delay/2", {"team": "ops"})
     assert registry.merge("exp-42").conflicts == ()
     assert [version.version for version in registry.versions("flight-delay")] == [1]
+
+
+# -- the rules of single kinds ----------------------------------------------------------------------------------------
+def test_a_model_renamed_on_both_sides_is_a_conflict(registry: Registry, model: Path) -> None:
+    registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    registry.rename("flight-delay", "delays")
+    exp.rename("flight-delay", "lateness")
+    with pytest.raises(MergeConflictError, match="disagree about name:delays"):
+        registry.merge("exp-42")
+    registry.merge("exp-42", theirs=True)
+    assert [each.name for each in registry.models()] == ["lateness"]
+    assert registry.versions("lateness")[0].version == 1
+
+
+@pytest.mark.parametrize(("here", "there"), [("running", "killed"), ("killed", "finished"), ("finished", "failed")])
+def test_of_two_ends_of_a_run_the_later_in_order_stands(registry: Registry, here: str, there: str) -> None:
+    order = ["running", "killed", "failed", "finished"]
+    run_id = begun(registry)
+    exp = registry.create_branch("exp-42")
+    for each, status in ((registry, here), (exp, there)):
+        change_run(each, run_id, "status", "", json.dumps({"status": status, "ended_at": None}))
+    assert registry.merge("exp-42").conflicts == ()
+    stands = max(here, there, key=order.index)
+    assert registry.run(run_id).status == stands
+    assert registry.sql("SELECT status FROM runs").fetchall() == [(stands,)]
+
+
+def test_params_of_a_run_are_equal_or_a_conflict(registry: Registry) -> None:
+    run_id = begun(registry)
+    exp = registry.create_branch("exp-42")
+    for each, depth in ((registry, "6"), (exp, "7")):
+        change_run(each, run_id, "param", "same", "1")
+        change_run(each, run_id, "param", "depth", depth)
+    with pytest.raises(MergeConflictError) as caught:
+        registry.merge("exp-42")
+    (conflict,) = caught.value.conflicts
+    assert (conflict.kind, conflict.key, conflict.ours.value, conflict.theirs.value) == ("param", "depth", "6", "7")
+    registry.merge("exp-42", theirs=True)
+    assert dict(registry.run(run_id).params) == {"same": "1", "depth": "7"}
+
+
+def begun(registry: Registry) -> str:
+    with registry.start_run("r", experiment="e", nested=False) as run:
+        pass
+    return run.run_id
+
+
+def change_run(registry: Registry, run_id: str, kind: str, key: str, value: str) -> None:
+    """Write what a process that is in the run, on a branch of its own, would write."""
+
+    def work(tx: Any) -> None:
+        # begun and ended by its own process: what is tested is what comes after that
+        tx.event(run_id, kind, value, key=key)
+
+    registry._context.write("run", work)
+
+
+def test_traffic_that_both_sides_moved_is_a_conflict(registry: Registry, model: Path) -> None:
+    for _ in range(2):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    registry.deploy("flight-delay/1", "production")
+    exp.deploy("flight-delay/2", "production")
+    with pytest.raises(MergeConflictError, match="about traffic:flight-delay@production") as caught:
+        registry.merge("exp-42")
+    (conflict,) = caught.value.conflicts
+    assert (conflict.ours.value, conflict.theirs.value) == ("flight-delay/1 live 100 %", "flight-delay/2 live 100 %")
+    registry.merge("exp-42", theirs=True)
+    assert [each.reference for each in registry.serving("production")] == ["flight-delay/2"]
+
+
+def test_the_same_data_added_on_both_sides_has_two_numbers(registry: Registry, tmp_path: Path) -> None:
+    data = tmp_path / "flights.csv"
+    data.write_text("id,delay\n1,5\n")
+    exp = registry.create_branch("exp-42")
+    added = {each.add_dataset("flights", data, key=["id"]).reference for each in (registry, exp)}
+    registry.merge("exp-42")
+    assert {each.reference for each in registry.dataset_versions("flights")} == added
+    assert len(added) == 2
+    assert {each.digest for each in registry.dataset_versions("flights")} == {registry.dataset("flights").digest}
+
+
+def test_a_file_of_predictions_that_both_sides_took_in_counts_once(registry: Registry, model: Path) -> None:
+    registry.register("flight-delay", model)
+    deployment = registry.deploy("flight-delay/1", "production").deployment_id
+    exp = registry.create_branch("exp-42")
+    file = model.parent / "predictions.csv"
+    file.write_text("id,score\na,0.5\nb,0.25\n")
+    for each in (registry, exp):
+        each.log_predictions(file, deployment)
+    registry.merge("exp-42")
+    assert registry.predictions_of(deployment) == 2
+    assert registry.sql("SELECT count(*) FROM predictions").fetchall() == [(2,)]
+    assert registry.find_prediction(deployment, "a").external_id == "a"
 
 
 # -- wrong use --------------------------------------------------------------------------------------------------------

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from tests.merge_faults import WAYS, SteppedLake, fail, stepped
 from tests.test_faults import result
 from tests.test_merge_properties import Rows, of, rows_at
@@ -17,11 +22,13 @@ from tests.test_merge_properties import Rows, of, rows_at
 import headwater
 from headwater.errors import (
     GateFailedError,
+    HeadwaterError,
     IntegrityError,
     LakeError,
     NotFoundError,
     PermissionDeniedError,
 )
+from headwater.lake.lakefs import Patience
 from headwater.registry import Registry
 
 SCRIPT = Path(__file__).parent / "merge_faults.py"
@@ -190,9 +197,28 @@ def test_a_full_disk_leaves_nothing_of_a_merge(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert len(told["said"]) > 1
+    assert told["heads"] == 1
     assert {kind for kind, _ in told["said"]} == {"LakeError"}
-    assert all("full" in message and "\n" not in message for _, message in told["said"])
+    assert all(("full" in message or "I/O" in message) and "\n" not in message for _, message in told["said"])
     assert (told["versions"], told["verified"], told["tags"], told["up_to_date"]) == (41, 41, 40, True)
+
+
+def test_a_merge_asks_the_lake_as_often_for_many_changes_as_for_few(registry: Registry, tmp_path: Path) -> None:
+    model = write(tmp_path / "model.bin", "weights")
+    registry.register("m", model)
+    lake, asked = registry._context.lake, []
+    for count in (2, 9):
+        source = registry.create_branch(f"source{count}")
+        for number in range(count):
+            source.register("m", model, metrics={"auc": 0.5})
+            source.tag("m", {f"k{number}": number})
+        registry.create_branch(f"target{count}").set_alias("m", "champion", 1)
+        counting = SteppedLake(lake, -1, fail)
+        with stepped(registry, counting) as merge:
+            assert merge(source.ref, f"target{count}").transactions == 2 * count
+        asked.append(sorted(counting.calls))
+    assert asked[0] == asked[1]
+    assert len(asked[0]) < 60
 
 
 # -- branches that go away --------------------------------------------------------------------------------------------
@@ -219,7 +245,7 @@ def test_a_target_that_is_deleted_meanwhile_is_not_made_again(parted: Registry, 
                 if "there is no branch" not in error.message:
                     raise
         reached = stepping.reached
-        if not reached:
+        if "target" in lake.branches():
             lake.delete_branch("target")
         assert set(lake.branches()) == {"main", "exp"}
         number += 4 if is_remote else 1
@@ -233,21 +259,89 @@ def on_lakefs(registry: Registry) -> Any:
     return lake
 
 
-def test_a_protected_branch_of_a_server_is_told_as_one(parted: Registry) -> None:
-    lake = on_lakefs(parted)
-    protect(lake, "main")
+def test_a_protected_branch_of_a_server_takes_merges_and_one_that_refuses_is_told(parted: Registry) -> None:
+    """A rule of a server keeps people from committing to a branch; Headwater merges into it, and commits to others."""
+    lake, union = on_lakefs(parted), union_of(parted)
+    lake.create_branch("other", parted.head)
+    protect(lake, "*", refused=["main", "other"], free=[])
     before = parted.head
-    with pytest.raises(PermissionDeniedError) as caught:
+    with pytest.raises(PermissionDeniedError, match="these keys may not do that") as caught:
         parted.merge("exp")
     assert caught.value.exit_status == 3
     assert "\n" not in caught.value.message
     assert parted.head == before
-    assert lake.get_commit(before)
+    protect(lake, "main", refused=["main"], free=["other"])
+    assert parted.merge("exp").commit
+    assert rows_at(parted, parted.head) == union
 
 
-def protect(lake: Any, pattern: str) -> None:
-    sdk = lake._client.sdk
-    sdk.repositories.set_branch_protection_rules(lake._name, [{"pattern": pattern}])
+def protect(lake: Any, pattern: str, *, refused: list[str], free: list[str]) -> None:
+    """Protect branches, and wait until the server, which keeps rules at hand for some seconds, follows."""
+    lake._client.sdk.repositories.set_branch_protection_rules(lake._name, [{"pattern": pattern}])
+    for branch in [*refused, *free]:
+        for _ in range(300):
+            try:
+                lake.delete(branch, "nothing")
+                may = True
+            except PermissionDeniedError:
+                may = False
+            if may == (branch in free):
+                break
+            time.sleep(0.1)
+
+
+STEPS = {"join": r"/merge/_hw_tx_", "commit": r"/branches/_hw_tx_[^/]*/commits$", "landing": r"/refs/_hw_tx_.*/merge/t"}
+
+ANSWERS: dict[str, tuple[int, bool, type[HeadwaterError] | None]] = {
+    "403": (403, True, PermissionDeniedError),
+    "412": (412, True, GateFailedError),
+    "500": (500, True, LakeError),
+    "429 once": (429, False, None),
+    "lost": (0, False, LakeError),
+}
+"""By name: the status, whether it is that each time, and what the merge raises."""
+
+
+def test_what_a_server_answers_to_a_merge(parted: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake, before, union = on_lakefs(parted), parted.head, union_of(parted)
+    lake._client.patience = Patience(attempts=3, pause=0.001, longest_pause=0.002)
+    pool = lake._client.sdk.pool
+    ask = pool.request
+    for number, (step, what) in enumerate(itertools.product(STEPS, ANSWERS)):
+        target = f"t{number}"
+        lake.create_branch(target, before)
+        status, always, error = ANSWERS[what]
+        if (step, what) == ("landing", "lost"):
+            error = None  # it is looked for, and found
+        seen: list[str] = []
+
+        def request(method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+            due = method == "POST" and re.search(STEPS[step], url.partition("?")[0])  # noqa: B023
+            if not due or (seen and not always):  # noqa: B023
+                return ask(method, url, *args, **kwargs)
+            seen.append(url)  # noqa: B023
+            if not status:  # noqa: B023
+                ask(method, url, *args, **kwargs)
+                raise urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "reset"))
+            body = io.BytesIO(json.dumps({"message": "it said no"}).encode())
+            return urllib3.HTTPResponse(body, {"Content-Type": "application/json"}, status, preload_content=False)  # noqa: B023
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "request", request)
+            if error is None:
+                assert parted.merge("exp", target).commit, (step, what)
+            else:
+                with pytest.raises(error) as caught:
+                    parted.merge("exp", target)
+                assert caught.value.exit_status == {403: 3, 412: 3}.get(status, 1)
+                assert "\n" not in caught.value.message
+        assert seen, (step, what)
+        head = lake.head(target)
+        assert head == before or rows_at(parted, head) == union
+        assert (head == before) == (error is not None)
+        if error is not None:
+            assert parted.merge("exp", target).commit
+            assert rows_at(parted, lake.head(target)) == union
 
 
 def test_a_hook_of_a_server_may_refuse_a_merge(parted: Registry) -> None:
@@ -278,27 +372,31 @@ def test_a_commit_of_another_lake_is_not_found(parted: Registry, tmp_path: Path)
             parted.merge(other.head)
 
 
-@pytest.mark.parametrize("what", ["data file", "log entry", "missing entry"])
-def test_a_damaged_table_of_the_source_is_found_and_nothing_is_written(parted: Registry, what: str) -> None:
-    lake = parted._context.lake
-    infos = [info.path for info in lake.list(lake.head("exp"), "tables/model_versions/")]
-    ours = {info.path for info in lake.list(parted.head, "tables/model_versions/")}
-    new = [path for path in infos if path not in ours]
+@pytest.mark.parametrize("with_checkpoint", [False, True], ids=["short", "long"])
+@pytest.mark.parametrize("what", ["data file", "log entry", "missing entry", "missing data file"])
+def test_a_damaged_table_of_the_source_is_found_and_nothing_is_written(
+    parted: Registry, what: str, with_checkpoint: bool, is_remote: bool
+) -> None:
+    lake, exp = parted._context.lake, parted.branch("exp")
+    for number in range(0 if not with_checkpoint else 60 if not is_remote else 18):
+        exp.tag("m", {f"more{number}": number})
+    table = "tables/events/"
+    ours = {info.path for info in lake.list(parted.head, table)}
+    new = [info.path for info in lake.list(exp.head, table) if info.path not in ours]
+    data = max(path for path in new if path.endswith(".parquet") and "_delta_log" not in path)
+    entries = sorted(path for path in new if path.endswith(".json"))
     if what == "data file":
-        path = next(path for path in new if path.endswith(".parquet") and "_delta_log" not in path)
-        lake.put("exp", path, b"not a Parquet file")
+        lake.put("exp", data, b"not a Parquet file")
+    elif what == "log entry":
+        lake.put("exp", entries[-1], b"not JSON")
     else:
-        path = max(path for path in infos if path.endswith(".json"))
-        if what == "log entry":
-            lake.put("exp", path, b"not JSON")
-        else:
-            lake.delete("exp", path)
+        lake.delete("exp", entries[-2] if what == "missing entry" else data)
     lake.commit("exp", "damage", {})
     before = parted.head
     with headwater.open(parted.url) as opened:
         with pytest.raises(IntegrityError) as caught:
             opened.merge("exp")
         assert caught.value.exit_status == 5
-        assert "model_versions" in caught.value.message
+        assert "events" in caught.value.message
         assert "\n" not in caught.value.message
         assert opened.head == before

@@ -562,6 +562,31 @@ def test_a_target_that_moves_while_it_is_pushed_to_loses_nothing(laptop: Registr
         same(laptop, server)
 
 
+def test_two_pushes_at_once_end_as_one(laptop: Registry, there: str, artifact: Path, tmp_path: Path) -> None:
+    for _ in range(3):
+        laptop.register("m", artifact)
+    other = str(tmp_path / "other-laptop")
+    laptop.push(other)
+    lakes.create(there, storage_namespace=namespace(there)).close()
+
+    def tell(sent: Sent) -> None:
+        if sent.commits == 4:
+            with headwater.open(other, actor="bob") as registry:
+                registry.push(there)
+
+    with pytest.raises(ConflictError):
+        laptop.push(there, tell=tell)
+    with headwater.open(there) as server:
+        same(laptop, server)
+        assert push(laptop, there) == Moved(server.url)
+        for registry in (laptop, headwater.open(other, actor="bob")):
+            registry.pull_from(there)
+            registry.register("m", artifact)
+            push(registry, there)
+            same(registry, server)
+            registry.close()
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 def test_the_commands(laptop: Registry, there: str, artifact: Path, tmp_path: Path, monkeypatch: Any) -> None:
     laptop.register("m", artifact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -41,15 +42,17 @@ def commits_beyond(lake: Lake, fold: Fold, right: str) -> list[Commit]:
     return commits_until(lake, right, lambda commit: _is_folded(fold, commit))
 
 
-def standing(lake: Lake, fold: Fold, right: str) -> Standing:
+def standing(lake: Lake, fold: Fold, right: str, new: Sequence[Commit] | None = None) -> Standing:
     """Return how `right` stands to the folded commit.
 
     Args:
         lake: The lake.
         fold: The state of the other commit; no state of `right` is made.
         right: A commit ID.
+        new: What `commits_beyond` says of the two, where it was asked already.
     """
-    new = commits_beyond(lake, fold, right)
+    if new is None:
+        new = commits_beyond(lake, fold, right)
     common = {parent for commit in new for parent in commit.parents if _is_folded(fold, parent)}
     position, aside = _reached(fold, common if new else {right})
     (behind,) = fold.one(f"SELECT count(*) FROM commits c WHERE c.position > ? AND {_COUNTS}", position)

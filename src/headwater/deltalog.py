@@ -22,6 +22,7 @@ __all__ = [
     "entry",
     "log_path",
     "log_version",
+    "removed",
     "replay",
 ]
 
@@ -128,9 +129,22 @@ def added(body: bytes, where: str) -> dict[str, Mapping[str, Any]]:
     Raises:
         IntegrityError: The entry cannot be read.
     """
+    return _actions(body, where, "add")
+
+
+def removed(body: bytes, where: str) -> set[str]:
+    """Return the paths of the files that a log entry takes out of its table.
+
+    Raises:
+        IntegrityError: The entry cannot be read.
+    """
+    return set(_actions(body, where, "remove"))
+
+
+def _actions(body: bytes, where: str, kind: str) -> dict[str, Mapping[str, Any]]:
     try:
         actions = [json.loads(line) for line in body.decode().splitlines() if line.strip()]
-        return {action["add"]["path"]: action["add"] for action in actions if "add" in action}
+        return {action[kind]["path"]: action[kind] for action in actions if kind in action}
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"log entry {where!r} is not what was written", hint="restore the lake from a copy"

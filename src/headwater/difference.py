@@ -148,7 +148,7 @@ def _parts(
     lake: Lake, right: str, table: str, paths: list[str], changed: _Changed, transactions: frozenset[str]
 ) -> list[Part]:
     found = []
-    adds = tables.adds(lake, right, table, changed.log, paths)
+    adds = tables.adds(lake, right, table, changed.log, changed.data)
     for path in paths:
         add = adds.get(path)
         if add is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headwater.ancestry import standing
 from headwater.context import Context
 from headwater.diff_parts import (
     AddedDataset,
@@ -47,7 +47,7 @@ class Diff:
     left_commit: str
     right_commit: str
     transactions: int
-    """How many transactions the right side has that the left side lacks; merges are not counted."""
+    """How many transactions the right side has that the left side lacks; a merge counts where it settled something."""
     lacking: int
     """How many the left side has that the right side lacks."""
     models: tuple[AddedModel, ...]
@@ -155,14 +155,15 @@ class Diffs:
         from headwater.diff_words import Words
 
         words = Words(self._context.lake, fold, new)
+        stands = standing(self._context.lake, fold, new.right, new.commits)
         wrote = [each for each in new.commits if each.metadata.get(TX) in new.transactions]
         return Diff(
             left=left,
             right=right,
             left_commit=fold.commit,
             right_commit=new.right,
-            transactions=sum(each.metadata.get(KIND) != "merge" for each in wrote),
-            lacking=_lacking(fold, new),
+            transactions=len(stands.ahead),
+            lacking=stands.behind,
             models=tuple(words.models()),
             model_versions=tuple(words.versions()),
             runs=tuple(words.runs()),
@@ -185,63 +186,3 @@ def _entry(commit: Commit) -> LogEntry:
         about.get(SUBJECT) or None,
         commit.message,
     )
-
-
-def _lacking(fold: Fold, new: Difference) -> int:
-    """Return how many transactions the folded commit has that the other lacks, merges not counted."""
-    beyond = {each.id for each in new.commits}
-    shared = {parent for each in new.commits for parent in each.parents} - beyond or {new.right}
-    again = {each.metadata[TX] for each in new.commits if TX in each.metadata} - new.transactions
-    # What landed after all that the two share is the left side's alone.
-    position = max(fold.one("SELECT position FROM commits WHERE id = ?", each)[0] for each in shared)
-    count: int = fold.one(f"SELECT count(*) {_LATER}", position)[0]
-    count -= sum(fold.one(f"SELECT count(*) {_LATER} AND tx = ?", position, tx)[0] for tx in again)
-    (landed,) = fold.one("SELECT landed FROM commits WHERE position = ? LIMIT 1", position)
-    own = (_node(fold, each) for each in _beyond(fold, landed, shared))
-    return count + sum(tx is not None and tx not in again and kind != "merge" for _, _, tx, kind in own)
-
-
-_LATER = "FROM commits WHERE position > ? AND tx IS NOT NULL AND kind IS NOT 'merge'"
-
-
-def _beyond(fold: Fold, left: str, right: Collection[str]) -> list[str]:
-    """Return the commits of a fold that `left` reaches and no commit of `right` does.
-
-    Ancestors of both are walked, the youngest first, until only common ones are left. A commit is never older than its
-    parents, but it may be as old.
-    """
-    common: dict[str, bool] = {}
-    waiting: set[str] = set()
-    todo: list[tuple[int, str]] = []
-    undecided = 0
-
-    def meet(commit: str, is_common: bool) -> None:
-        nonlocal undecided
-        if common.get(commit, False) or (commit in common and not is_common):
-            return
-        if commit in waiting:
-            undecided -= 1
-        else:
-            waiting.add(commit)
-            heapq.heappush(todo, (-_node(fold, commit)[1], commit))
-        common[commit] = is_common
-        undecided += not is_common
-
-    for each in right:
-        meet(each, True)
-    meet(left, False)
-    oldest: int | None = None
-    while todo and (undecided or (oldest is not None and -todo[0][0] >= oldest)):
-        age, commit = heapq.heappop(todo)
-        waiting.discard(commit)
-        if not common[commit]:
-            undecided -= 1
-            oldest = -age
-        for parent in _node(fold, commit)[0].split():
-            meet(parent, common[commit])
-    return [commit for commit, is_common in common.items() if not is_common]
-
-
-def _node(fold: Fold, commit: str) -> tuple[str, int, str | None, str | None]:
-    parents, micros, tx, kind = fold.one("SELECT parents, micros, tx, kind FROM commits WHERE id = ?", commit)
-    return parents, micros, tx, kind

@@ -26,7 +26,9 @@ __all__ = [
     "fold_commits",
     "fold_files",
     "fold_rows",
-    "unfold",
+    "unfold_commits",
+    "unfold_rows",
+    "unfolded_columns",
     "wipe",
 ]
 
@@ -97,49 +99,65 @@ def wipe(connection: sqlite3.Connection) -> None:
         connection.execute(f"DELETE FROM {name}")
 
 
-def unfold(connection: sqlite3.Connection, position: int) -> set[str]:
-    """Forget the commits that landed after a position, and the rows of their transactions.
+def unfold_commits(connection: sqlite3.Connection, position: int) -> set[str]:
+    """Forget the commits that landed after a position, and return the transactions whose rows have to go with them."""
+    transactions = "SELECT tx FROM commits WHERE tx IS NOT NULL AND position"
+    # A history that went through another lake may have brought one transaction in two commits.
+    gone = connection.execute(f"{transactions} > ?1 EXCEPT {transactions} <= ?1", (position,)).fetchall()
+    connection.execute("DELETE FROM commits WHERE position > ?", (position,))
+    return {tx for (tx,) in gone}
+
+
+def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Take rows of a table out again, whose columns are those of `UNFOLDED`.
 
     Returns:
-        The tables of which rows may be missing now, because another transaction had written them too.
+        Whether rows of other transactions may be missing now, which had the same keys.
     """
-    connection.execute("CREATE TEMP TABLE gone (tx TEXT PRIMARY KEY) WITHOUT ROWID")
-    try:
-        # A history that went through another lake may have brought one transaction in two commits.
-        connection.execute(
-            "INSERT INTO gone SELECT tx FROM commits WHERE tx IS NOT NULL AND position > :position"
-            " EXCEPT SELECT tx FROM commits WHERE tx IS NOT NULL AND position <= :position",
-            {"position": position},
-        )
-        _unfold_events(connection)
-        for name in ("versions", "datasets", "runs", "deployments", "lineage", "batches"):
-            connection.execute(f"DELETE FROM {name} WHERE tx IN (SELECT tx FROM gone)")
-        # Of a model that several transactions made, only the first is kept.
-        lost = connection.execute("DELETE FROM models WHERE tx IN (SELECT tx FROM gone)").rowcount
+    name, key = UNFOLDED[table]
+    rows = list(rows)
+    condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
+    gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
+    if table == "events":
+        _let_stand(connection, rows)
+    if table == "batches":
         connection.execute(
             "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
             " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
         )
-        connection.execute("DELETE FROM commits WHERE position > ?", (position,))
-    finally:
-        connection.execute("DROP TABLE gone")
-    return {"models"} if lost else set()
+    return table == "models" and gone > 0
 
 
-def _unfold_events(connection: sqlite3.Connection) -> None:
-    """Forget events, and let stand again what nothing else supersedes."""
-    gone = connection.execute(
-        "SELECT event_id, subject, kind, key, prev FROM events WHERE tx IN (SELECT tx FROM gone)"
-    ).fetchall()
-    connection.executemany("DELETE FROM events WHERE event_id = ?", [(event,) for event, *_ in gone])
+def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
+    """Let events stand again that nothing supersedes but events that are gone."""
     freed: dict[tuple[str, str, str], set[str]] = {}
-    for _, subject, kind, key, prev in gone:
-        freed.setdefault((subject, kind, key), set()).update(json.loads(prev))
+    for row in gone:
+        freed.setdefault((row["subject"], row["kind"], row["key"]), set()).update(row["prev"])
     for which, events in freed.items():
         others = connection.execute("SELECT prev FROM events WHERE subject = ? AND kind = ? AND key = ?", which)
         events -= {each for (prev,) in others for each in json.loads(prev)}
         connection.executemany("DELETE FROM superseded WHERE event_id = ?", [(each,) for each in events])
         connection.executemany("UPDATE events SET standing = 1 WHERE event_id = ?", [(each,) for each in events])
+
+
+UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "models": ("models", ("model_id",)),
+    "model_versions": ("versions", ("version_id",)),
+    "datasets": ("datasets", ("dataset_id",)),
+    "events": ("events", ("event_id",)),
+    "runs": ("runs", ("run_id",)),
+    "lineage": ("lineage", ("source", "relation", "target")),
+    "deployments": ("deployments", ("deployment_id",)),
+    "batches": ("batches", ("deployment_id", "digest")),
+}
+"""By table: what it is called in the folded state, and its key."""
+
+_OF_EVENTS = ("subject", "kind", "key", "prev")
+
+
+def unfolded_columns(table: str) -> list[str]:
+    """Return the columns that `unfold_rows` needs of a table's rows."""
+    return ["tx", *UNFOLDED[table][1], *(_OF_EVENTS if table == "events" else ())]
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:

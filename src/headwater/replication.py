@@ -36,10 +36,21 @@ class Known:
 
     @classmethod
     def of(cls, lake: Lake) -> Known:
-        """Read the commits of a lake."""
+        """Read the commits of a lake.
+
+        Where two processes copied one commit at the same time, the copy counts that a branch has; and what one of them
+        built on a copy that does not count, does not count either.
+        """
         known = cls()
-        for commit in lake.commits():
-            known.ids[origin_of(commit)] = commit.id
+        read = [(origin_of(commit), commit.id, commit.parents) for commit in lake.commits()]
+        known.ids = {origin: name for origin, name, _ in read}
+        idle: set[str] = set()
+        for origin, name, parents in read:
+            if known.ids.get(origin) != name:
+                idle.add(name)
+            elif not idle.isdisjoint(parents):
+                idle.add(name)
+                del known.ids[origin]
         for commit in lake.log(lake.head(lake.default_branch), first_parent=True):
             known.first = commit.id
         return known

@@ -18,8 +18,19 @@ from typing import Any
 
 from headwater import tables
 from headwater.deltalog import DataFile, TableFiles
-from headwater.errors import ConflictError, InvalidInputError, LakeError
-from headwater.fold import FOLDED, FORMAT, SCHEMA, fold_commits, fold_files, fold_rows, unfold, wipe
+from headwater.errors import ConflictError, InvalidInputError, LakeError, NotFoundError
+from headwater.fold import (
+    FOLDED,
+    FORMAT,
+    SCHEMA,
+    fold_commits,
+    fold_files,
+    fold_rows,
+    unfold_commits,
+    unfold_rows,
+    unfolded_columns,
+    wipe,
+)
 from headwater.foldcopy import copied
 from headwater.lake import refs
 from headwater.lake.base import Commit, Lake
@@ -383,7 +394,10 @@ class Folds:
                 return
             new = self._new_commits(connection, commit, known) if known is not None else None
             if known is not None and new is None:
-                known = self._roll_back(connection, commit)
+                try:
+                    known = self._roll_back(connection, known, commit)
+                except NotFoundError:
+                    known = None  # what the file describes was collected
                 new = self._new_commits(connection, commit, known) if known is not None else None
             if known is None or new is None:
                 wipe(connection)
@@ -424,12 +438,11 @@ class Folds:
                 copied(self._folder / min(costs, key=costs.__getitem__), self._folder / name)
                 return
 
-    def _roll_back(self, connection: sqlite3.Connection, commit: str) -> str | None:
+    def _roll_back(self, connection: sqlite3.Connection, known: str, commit: str) -> str | None:
         """Forget what landed after the last commit that a given one goes on from along first parents; return that.
 
         None where there is no such commit, or where it is so far back that reading everything is no more work.
         """
-        known = _commit_of(connection)
         newest = _newest(connection)
         for each in self._lake.log(commit, first_parent=True):
             place = _position(connection, each.id)
@@ -437,11 +450,17 @@ class Folds:
                 continue
             if newest - place > newest // 2 + 100:
                 return None
-            again = unfold(connection, place)
+            gone = unfold_commits(connection, place)
             for table in self._changed_tables(known, each.id):
-                found = tables.load(self._lake, each.id, table)
-                if table in again:
-                    fold_rows(connection, table, tables.rows(tables.read(self._lake, each.id, table, found.files)))
+                here, found = Fold(connection, "").table(table), tables.load(self._lake, each.id, table)
+                # What the transactions wrote is in files that were not there before them.
+                later = [path for path in here.files if path not in found.files]
+                if table in FOLDED and gone and later:
+                    arrow = tables.read(self._lake, known, table, later, unfolded_columns(table))
+                    rows = [row for row in tables.rows(arrow) if row["tx"] in gone]
+                    if unfold_rows(connection, table, rows):
+                        arrow = tables.read(self._lake, each.id, table, found.files)
+                        fold_rows(connection, table, tables.rows(arrow))
                 fold_files(connection, table, found)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (each.id,))
             return each.id

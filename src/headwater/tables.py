@@ -25,6 +25,7 @@ from headwater.deltalog import (
     entry,
     log_path,
     log_version,
+    removed,
     replay,
 )
 from headwater.errors import IntegrityError
@@ -78,7 +79,11 @@ def folder(table: str) -> str:
 
 def prepare() -> None:
     """Import what reading and writing rows takes, which is more work than most of what is then done with it."""
-    import pyarrow.parquet  # noqa: F401
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    # Arrow imports pandas, where it is installed, when it is given the first list.
+    pa.array([""])
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -146,28 +151,51 @@ def adds(
         lake: Where it is.
         commit: A commit ID.
         table: A name of `schema.TABLES`.
-        entries: Paths of log files under the table's folder that are looked at first.
-        wanted: The data files, as paths under the table's folder; those that the log does not name are left out.
+        entries: Paths of log files under the table's folder that are looked at first: all that a base of it lacks.
+        wanted: The data files, as paths under the table's folder, that are there and that the base lacks; those that
+            the log does not name are left out.
 
     Raises:
-        IntegrityError: The log cannot be read.
+        IntegrityError: The log cannot be read, has a hole, or names a data file that is not there.
     """
-    first = [folder(table) + path for path in entries if log_version(path) is not None]
-    found = _adds(lake, commit, first)
-    if not found.keys() >= set(wanted):
-        there = [info.path for info in lake.list(commit, f"{folder(table)}_delta_log/")]
-        newest = max((path for path in there if path.endswith(".checkpoint.parquet")), default=None)
-        if newest is not None:
-            found |= _checkpoint_adds(lake, commit, newest)
-        found |= _adds(lake, commit, [path for path in there if log_version(path) is not None and path not in first])
+    base, entries, wanted = folder(table), list(entries), set(wanted)
+    first = [base + path for path in entries if log_version(path) is not None]
+    found, gone = _adds(lake, commit, first)
+    if len(first) == len(entries) and found.keys() - gone == wanted:
+        return found
+    # Files that the entries don't name, or names of files that are no news: the log is looked at as a whole.
+    there = {info.path for info in lake.list(commit, base)}
+    newest = max((path for path in there if path.endswith(".checkpoint.parquet")), default=None)
+    versions = {path: version for path in there if (version := log_version(path)) is not None}
+    after = -1
+    if newest is not None:
+        found |= _checkpoint_adds(lake, commit, newest)
+        after = int(newest.rpartition("/")[2].partition(".")[0])
+    last = max((*versions.values(), after))
+    if holes := set(range(after + 1, last + 1)) - set(versions.values()):
+        raise IntegrityError(
+            f"the log of table {table!r} has no version {min(holes)}", hint="restore the lake from a copy"
+        )
+    if not found.keys() >= wanted:
+        rest = [path for path, version in versions.items() if path not in first and version > after]
+        more, less = _adds(lake, commit, rest)
+        found, gone = found | more, gone | less
+    if missing := [path for path in found.keys() - gone if base + path not in there]:
+        raise IntegrityError(
+            f"table {table!r} names {min(missing)!r}, which is not there", hint="restore the lake from a copy"
+        )
     return found
 
 
-def _adds(lake: Lake, commit: str, entries: list[str]) -> dict[str, Mapping[str, Any]]:
+def _adds(lake: Lake, commit: str, entries: list[str]) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
+    """Return the files that log entries add, by path, and the paths of those that they take out."""
     found: dict[str, Mapping[str, Any]] = {}
+    gone: set[str] = set()
     for path, body in lake.read_many(commit, entries).items():
         found |= added(body, path)
-    return found
+        if b'"remove"' in body:
+            gone |= removed(body, path)
+    return found, gone
 
 
 def read(lake: Lake, commit: str, table: str, paths: Iterable[str], columns: Sequence[str] | None = None) -> pa.Table:

@@ -48,14 +48,15 @@ def build(versions: int) -> Path:
     return finished
 
 
-def fill(registry: Registry, versions: int, *, at_once: int = 100, objects: bool = True) -> None:
+def fill(registry: Registry, versions: int, *, at_once: int = 100, bare: bool = False) -> None:
     """Write models with their versions, runs, metrics and lineage, as `register` does, many in a transaction.
 
     Args:
         registry: An empty registry.
         versions: How many, over all models.
         at_once: Versions of a transaction: the fewer, the longer the history.
-        objects: Whether to put the artifacts too, of which nobody asks here.
+        bare: Leave out what takes a request for each version on a server, and makes no difference here: artifacts, and
+            the reservation of numbers.
     """
     models = [new_id() for _ in range(MODELS)]
     datasets = [new_id() for _ in range(DATASETS)]
@@ -81,13 +82,13 @@ def fill(registry: Registry, versions: int, *, at_once: int = 100, objects: bool
 
         def add(tx: Transaction, batch: range = batch) -> None:
             tx.message = f"register {len(batch)} versions"
-            _versions(tx, batch, models, datasets, objects=objects)
+            _versions(tx, batch, models, datasets, bare=bare)
 
         registry._context.write("bench", add)
         made += len(batch)
 
 
-def _versions(tx: Transaction, batch: range, models: list[str], datasets: list[str], *, objects: bool) -> None:
+def _versions(tx: Transaction, batch: range, models: list[str], datasets: list[str], *, bare: bool) -> None:
     run = ""
     for number in batch:
         dataset = datasets[number % DATASETS]
@@ -105,11 +106,12 @@ def _versions(tx: Transaction, batch: range, models: list[str], datasets: list[s
             _edge(tx, f"code:{REPOSITORY}@{commit}", "built", f"run:{run}")
         version = new_id()
         path = f"artifacts/{version[-2:]}/{version}/"
-        if objects:
+        if not bare:
             tx.put(path + "model.bin", BODY)
         model = models[number % MODELS]
+        counted = number // MODELS + 1 if bare else tx.cut(f"version/{model}", after=0)
         tx.append(
-            "model_versions", version_id=version, model_id=model, version=tx.cut(f"version/{model}", after=0),
+            "model_versions", version_id=version, model_id=model, version=counted,
             run_id=run, digest=DIGEST, size=len(BODY), path=path, flavors=[], code=code, environment=environment,
             files=[{"path": "model.bin", "size": len(BODY), "sha256": DIGEST}], tags={"team": "ops"}, missing=[],
             params={"depth": "6", "learning_rate": "0.1"},

@@ -18,8 +18,7 @@ from report import Figure, median, percentile, shown
 import headwater
 
 HERE = Path(__file__).resolve().parent
-LAKEFS_VERSIONS = (branch_lake.FEW, 10_000)
-"""On a server a registry of 100,000 takes too long to fill for every bench; cost follows the changes there as well."""
+SIZES = (branch_lake.FEW, branch_lake.MANY)
 
 
 def measure(folder: Path) -> Iterator[Figure]:
@@ -32,12 +31,12 @@ def measure(folder: Path) -> Iterator[Figure]:
         environment = {**server.environment, "XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder)}
         os.environ.update(environment)
         found = []
-        for versions in LAKEFS_VERSIONS:
+        for versions in SIZES:
             url = server.lake(f"branches-{versions}")
             with headwater.create(url, storage_namespace=f"local://branches-{versions}", actor="builder") as registry:
-                branch_lake.fill(registry, versions, at_once=1000, objects=False)
+                branch_lake.fill(registry, versions, at_once=2000, bare=True)
             found.append(_work(folder, url, environment))
-        yield from _figures(*found, LAKEFS_VERSIONS[1], "lakeFS: ", created=0.050, merged=3.0)
+        yield from _figures(*found, branch_lake.MANY, "lakeFS: ", created=0.050, merged=3.0)
 
 
 def _embedded(folder: Path, versions: int) -> dict[str, Any]:

@@ -259,7 +259,10 @@ class Lake(Protocol):
         """
 
     def commits(self) -> Iterator[Commit]:
-        """Yield, each once and in no order, the commits that can be found: also those that no branch shows yet."""
+        """Yield, each once and after its parents, the commits that can be found: also those that no branch shows yet.
+
+        Those that only imports hold come before what branches and tags have besides.
+        """
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +23,6 @@ from headwater.errors import (
     HeadwaterError,
     IntegrityError,
     InvalidInputError,
-    LakeError,
     NotFoundError,
     RaceLostError,
 )
@@ -46,7 +46,7 @@ from headwater.lake.lakefs_address import Address, Credentials, load_credentials
 from headwater.lake.lakefs_cache import FileCache
 from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, Sdk, info_of
 from headwater.lake.lakefs_history import LakeFSHistory
-from headwater.lake.lakefs_http import Fault, Patience, lost_race
+from headwater.lake.lakefs_http import Fault, Patience, lost_race, status_fault
 from headwater.lake.lakefs_import import LakeFSImport, is_held, move_branch
 from headwater.lake.lakefs_reservations import Reservations
 from headwater.lake.lakefs_streams import Upload, md5_of
@@ -483,7 +483,9 @@ def _delete_objects(repository: str, branch: str, wanted: Mapping[str, list[str]
     answer = sdk.objects.delete_objects(repository, branch, wanted)
     for failed in answer.get("errors") or []:
         if failed["status_code"] != 404:
-            raise LakeError(f"cannot delete {failed.get('path')!r}: {failed['message']}", hint="try again")
+            # Each object has a status of its own, in an answer that is a success as a whole.
+            said = json.dumps({"message": f"{failed.get('path')!r}: {failed['message']}"})
+            raise status_fault(int(failed["status_code"]), said, None, secret="")
 
 
 def _client(url: str, credentials: Credentials | None, patience: Patience | None) -> Client:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import AlreadyExistsError, HeadwaterError, IntegrityError, NotFoundError
-from headwater.lake.base import AT, HIDDEN_PREFIX, Change, Commit, check_lasting
+from headwater.lake.base import AT, HIDDEN_PREFIX, IMPORT_PREFIX, Change, Commit, check_lasting
 from headwater.lake.copies import Copies
 from headwater.lake.lakefs_client import Answer, Client, Sdk
 from headwater.lake.lakefs_http import Fault
@@ -190,15 +190,16 @@ class LakeFSHistory:
                 yield each
 
     def _heads(self) -> list[str]:
-        """Return the commits of all branches, hidden ones too, and of all tags."""
+        """Return the commits of all branches, hidden ones too, and of all tags; those of imports first."""
         heads = self._client.pages(
             "list all branches",
             lambda sdk, after: sdk.branches.list_branches(
                 self._name, after=after, amount=self.page_size, show_hidden=True
             ),
-            lambda each: str(each["commit_id"]),
+            lambda each: (str(each["id"]), str(each["commit_id"])),
         )
-        return list(dict.fromkeys([*heads, *self.tags().values()]))
+        ordered = sorted(heads, key=lambda each: not each[0].startswith(IMPORT_PREFIX))
+        return list(dict.fromkeys([*(commit for _, commit in ordered), *self.tags().values()]))
 
     def log(self, commit: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """Yield `commit` and its ancestors, each once, every commit before its parents; fetched page by page."""
