@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headwater.fold import SCHEMA
 from headwater.registry import Registry
 from headwater.state import Folds
 
@@ -58,6 +60,7 @@ def test_any_commit_folds_the_same_from_whatever_there_is(branched: Registry, tm
     lake = branched._context.lake
     commits = {each.id for head in lake.branches().values() for each in lake.log(head)}
     assert len(commits) > 20
+    assert {*TABLES, "info"} == set(re.findall(r"CREATE TABLE (\w+)", SCHEMA))
     fresh, seeded = Folds(lake), Folds(lake)
     fresh._folder, seeded._folder = tmp_path / "fresh", tmp_path / "seeded"
     with seeded.at_head("main"):
