@@ -280,7 +280,9 @@ def test_a_push_to_what_went_on_is_refused_and_a_pull_brings_both_together(
         assert moved.branches == {"main": laptop.head}
         assert laptop.get("theirs/1").version_id == theirs.version_id
         assert laptop.get("ours/1").version_id == ours.version_id
-        assert laptop.log(limit=1)[0].message.startswith(f"merge main of {server.url} into main")
+        called = server.url if "://" in server.url else Path(server.url).name
+        assert laptop.log(limit=1)[0].message.startswith(f"merge main of {called} into main")
+        assert [(each.target, each.transactions) for each in moved.merges] == [("main", 1)]
         push(laptop, there)
         same(laptop, server)
         assert server.get("ours/1").version_id == ours.version_id
@@ -301,7 +303,8 @@ def test_what_both_changed_has_to_be_settled(laptop: Registry, there: str, artif
     with pytest.raises(MergeConflictError, match="alias:m@champion"):
         laptop.pull_from(there)
     assert laptop.head == head
-    laptop.pull_from(there, theirs=True)
+    out = CommandLine().out("--lake", laptop.url, "pull-from", there, "--theirs")
+    assert "alias:m@champion is m/2 (theirs)" in out
     assert laptop.resolve("m@champion").version == 2
     push(laptop, there)
     with headwater.open(there) as server:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -58,6 +59,7 @@ class Moved:
         objects: How many objects were sent for them.
         bytes: And of how many bytes.
         reservations: How many names and numbers were reserved there.
+        merges: What came of branches that had gone on in both lakes.
     """
 
     url: str
@@ -67,6 +69,7 @@ class Moved:
     objects: int = 0
     bytes: int = 0
     reservations: int = 0
+    merges: tuple[Merge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +153,10 @@ class Moving:
             _pin(target, [named.ids[head] for head in named.heads])
             merges = self._rehearse(there, found, wanted, settle or {})
             made = _move_branches(target, found, wanted, fresh=fresh)
-            made |= {name: target.head(name) for name in [merge().target for merge in merges]}
+            merged = tuple(merge() for merge in merges)
+            made |= {merge.target: target.head(merge.target) for merge in merged}
             tagged = _make_tags(target, found, wanted)
-        return Moved(there.url, made, tagged, sent.commits, sent.objects, sent.bytes, len(reservations))
+        return Moved(there.url, made, tagged, sent.commits, sent.objects, sent.bytes, len(reservations), merged)
 
     def _named(self, source: Lake, heads: Collection[str]) -> set[str]:
         """Return the commits that datasets are read at by commits of this lake, by the IDs they have in the source."""
@@ -174,7 +178,7 @@ class Moving:
 
         def merge(name: str, *, dry_run: bool) -> Merge:
             found_there = found.ids[wanted.diverged[name]]
-            called = f"{name} of {there.url}"
+            called = f"{name} of {_short(there.url)}"
             return self._merges.merge(found_there, name, **settle, dry_run=dry_run, called=called)
 
         for name in wanted.diverged:
@@ -183,6 +187,14 @@ class Moving:
             if open_ones:
                 raise MergeConflictError(open_ones, tried.source, name)
         return [functools.partial(merge, name, dry_run=False) for name in wanted.diverged]
+
+
+def _short(url: str) -> str:
+    """Return what a lake is called in a history that others will read: of a folder, not where it lies."""
+    if "://" in url:
+        return url
+    parts = [part for part in os.path.abspath(url).split(os.sep) if part]
+    return parts[-3] if parts[-2:] == [".headwater", "lake"] and len(parts) > 2 else parts[-1]
 
 
 # -- the other lake ---------------------------------------------------------------------------------------------------

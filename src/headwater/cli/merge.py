@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headwater.conflicts import Conflict, Side
     from headwater.merge import Merge
 
-__all__ = ["listed", "merge", "sides"]
+__all__ = ["listed", "merge", "merged", "sides"]
 
 
 @command(
@@ -55,7 +55,7 @@ def merge(
             found = error.conflicts
             session.emit({"source": source, "commit": None, "conflicts": found}, lambda: listed(found))
             raise
-    session.emit({**as_json(done), "up_to_date": done.up_to_date}, lambda: _lines(done))
+    session.emit({**as_json(done), "up_to_date": done.up_to_date}, lambda: merged(done))
     left = [each for each in done.conflicts if each.name not in done.settled]
     if left:
         raise MergeConflictError(left, done.source, done.target)
@@ -76,7 +76,8 @@ def sides(resolve: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _lines(done: Merge) -> Iterable[str]:
+def merged(done: Merge) -> Iterable[str]:
+    """Yield what a merge came to, or would come to, in lines for eyes."""
     if done.up_to_date:
         yield f"{strong(done.target)} has everything of {strong(done.source)} already"
         return

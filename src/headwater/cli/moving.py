@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import count, size
-from headwater.cli.merge import listed, sides
+from headwater.cli.merge import listed, merged, sides
 from headwater.cli.output import busy, clean, dim, note, strong
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def push(session: Session, url: str, storage_namespace: str | None) -> None:
 
     All branches and tags, or only --branch. Only what the other lake lacks is sent; where this is interrupted, the
     same command goes on. Rows, bytes, numbers and names are the same there; so a number that means something else
-    there stops it, before anything is written. The other lake is a copy of this one, or new, or missing.
+    there stops it, before anything is written. The other lake is a copy of this one, or new, or missing; a new one
+    gets the default branch too.
     """
     with _open(session) as registry, _progress("pushing") as tell:
         done = registry.push(url, _branches(session), storage_namespace=storage_namespace, tell=tell)
@@ -98,6 +99,8 @@ def _lines(done: Moved, nothing: str) -> Iterable[str]:
     for kind, refs in (("branch", done.branches), ("tag", done.tags)):
         for name, commit in refs.items():
             yield f"{kind} {strong(name)} is at {commit[:12]}"
+    for merge in done.merges:
+        yield from merged(merge)
     sent: dict[str, Any] = {"commit": done.commits, "object": done.objects}
     counts = " and ".join(count(number, noun) for noun, number in sent.items())
     yield dim(f"{counts} ({size(done.bytes)}) copied")
