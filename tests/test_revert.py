@@ -684,6 +684,10 @@ def test_predictions_that_two_branches_took_in_stay_where_one_of_them_is_undone(
     small.revert("main")
     assert small.sql("SELECT count(*), count(DISTINCT prediction_id) FROM predictions").fetchall() == [(4, 4)]
     assert small.predictions_of(deployment.deployment_id) == 4
+    small.revert(first.commit)
+    small.revert(exp.log(limit=1)[0].commit)
+    for table, count in (("predictions", 0), ("lake.predictions", 4)):
+        assert small.sql(f"SELECT count(*) FROM {table}").fetchall() == [(count,)], table
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

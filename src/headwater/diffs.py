@@ -63,7 +63,7 @@ class Diff:
     """The right side's transactions, newest first."""
 
     def __bool__(self) -> bool:
-        return bool(self.commits)
+        return bool(self.counts)
 
     def changed(self, kind: str) -> list[ChangedLabel]:
         """Return what was set anew of one kind, such as `alias`, `stage` or `policy`."""
