@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.command_line import CommandLine, run
 
+from headwater.errors import NotFoundError
+
 CONFIG = Path(".headwater/config.toml")
 
 
@@ -220,6 +222,48 @@ def test_switch_leaves_a_branch_that_is_gone(cli: CommandLine) -> None:
     assert hint == "`headwater switch main` goes back to the default branch"
     cli("switch", "main")
     assert cli.json("status")["ref"] == "main"
+
+
+def test_a_branch_that_is_gone_is_told_with_what_names_it(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    import headwater
+
+    cli("branch", "exp")
+    monkeypatch.setenv("HEADWATER_BRANCH", "gone")
+    for words in (["status"], ["branch", "new"], ["merge", "exp"]):
+        kind, message, hint = cli.error(*words, status=1)
+        assert (kind, message) == ("NotFoundError", "there is no branch 'gone', which HEADWATER_BRANCH names")
+        assert hint == "set or unset it; `headwater branch` lists them"
+    with pytest.raises(NotFoundError, match="which HEADWATER_BRANCH names"):
+        headwater.open()
+    # What is named in the command itself needs no telling.
+    assert cli.error("status", "--branch", "nope", status=1)[1] == "there is no branch 'nope'"
+    monkeypatch.setenv("HEADWATER_BRANCH", "exq")
+    assert cli.error("status", status=1)[2] == "set or unset it; did you mean exp?"
+
+
+def test_listing_and_leaving_need_no_branch_that_is_there(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_BRANCH", "gone")
+    assert [(each["name"], each["current"]) for each in cli.json("branch")] == [("main", False)]
+    listed = run("branch")
+    assert listed.stderr == "the current branch, gone, is not there\n"
+    assert [(each["name"], each["current"]) for each in cli.json("branch", "--branch", "main")] == [("main", True)]
+    cli("switch", "-c", "exp", "--from", "main")
+    assert _current() == "exp"
+    cli("switch", "main")
+    assert _current() == "main"
+    monkeypatch.delenv("HEADWATER_BRANCH")
+    assert run("branch").stderr == ""
+
+
+def test_a_name_is_shown_as_it_was_typed(cli: CommandLine) -> None:
+    found = run("branch", "ünï", env={**os.environ, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert "not a name for a branch: 'ünï'\n" in found.stderr
+    assert found.stderr.endswith("'uni', say\n")
+    found = run("branch", "ünï", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert "not a name for a branch: '\\xfcn\\xef'\n" in found.stderr
+    assert "\\x1b[31m" in run("branch", "a\x1b[31m").stderr
+    # What a letter is left of is not proposed.
+    assert cli.error("branch", "日n本", status=2)[2].endswith("begin with")
 
 
 def test_switch_goes_to_branches_alone(cli: CommandLine) -> None:

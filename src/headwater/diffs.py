@@ -24,7 +24,7 @@ from headwater.ids import from_micros
 from headwater.lake import refs
 from headwater.lake.base import Commit
 from headwater.model import LogEntry
-from headwater.names import parse_dataset, parse_model, shown
+from headwater.names import check_type, parse_dataset, parse_model, shown
 from headwater.schema import TABLES
 from headwater.state import Fold
 
@@ -122,6 +122,7 @@ class Diffs:
             yield fold, difference(context.lake, fold, other), (left, context.ref if right is None else right)
 
     def _resolve(self, ref: str) -> refs.Ref:
+        check_type(ref, "ref")
         try:
             return self._context.folds.resolve(ref)
         except (InvalidInputError, NotFoundError) as error:

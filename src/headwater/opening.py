@@ -18,7 +18,7 @@ from headwater.transaction import Writer
 if TYPE_CHECKING:
     from headwater.run import Run
 
-__all__ = ["FORMAT", "MARKER", "create", "current_run", "open"]
+__all__ = ["FORMAT", "MARKER", "create", "current_run", "open", "open_any"]
 
 
 def open(
@@ -37,7 +37,15 @@ def open(
         NotFoundError: No lake is named, or there is no such branch or ref.
         LakeError: The lake can't be used, isn't a registry, or was made by a newer Headwater.
     """
-    settings = config.load(lake=url, branch=branch, actor=actor)
+    return _open(config.load(lake=url, branch=branch, actor=actor), ref, named=branch)
+
+
+def open_any(url: str | None = None, *, actor: str | None = None) -> Registry:
+    """Open a registry as `open` does, also where the current branch is gone: for what can be done without one."""
+    return _open(config.load(lake=url, actor=actor), None, named=None, lenient=True)
+
+
+def _open(settings: config.Settings, ref: str | None, *, named: str | None, lenient: bool = False) -> Registry:
     lake = lakes.connect(settings.lake)
     try:
         marker.check(lake)
@@ -49,14 +57,18 @@ def open(
             ref = name
         if ref is not None:
             return Registry(context).at(ref)
-        if settings.branch is not None:
+        if settings.branch is not None and not lenient:
             try:
                 refs.head(lake, name)
             except NotFoundError as error:
-                if branch or os.environ.get("HEADWATER_BRANCH"):
+                if named:
                     raise
-                back = f"`headwater switch {lake.default_branch}` goes back to the default branch"
-                raise NotFoundError(f"{error.message}, the current one here", hint=back) from None
+                if os.environ.get("HEADWATER_BRANCH"):
+                    message, hint = f"{error.message}, which HEADWATER_BRANCH names", f"set or unset it; {error.hint}"
+                else:
+                    message = f"{error.message}, the current one here"
+                    hint = f"`headwater switch {lake.default_branch}` goes back to the default branch"
+                raise NotFoundError(message, hint=hint) from None
         return Registry(context)
     except BaseException:
         lake.close()

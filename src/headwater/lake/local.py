@@ -158,7 +158,7 @@ class LocalLake:
             return hidden.head
         rows = self._db.query(f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", branch)
         if not rows:
-            raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+            raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
         return str(rows[0][0])
 
     def _refs(self, kind: str) -> dict[str, str]:
@@ -245,7 +245,9 @@ class LocalLake:
             return self._hidden[ref].head
         rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
-            raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
+            raise NotFoundError(
+                f"there is no branch or tag {ref!r}", hint="`headwater branch` and `headwater tag` list them"
+            )
         return str(rows[0][0])
 
     # -- history ------------------------------------------------------------------------------------------------
@@ -400,7 +402,7 @@ class LocalLake:
                 f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", (branch,)
             ).fetchone()
             if row is None:
-                raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+                raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
             if row[0] != expected:
                 return False
             # Nothing is collected while the lock is held: what is there now is there when the branch has moved.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.ids import timestamp
 from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
-from headwater.names import shown
+from headwater.names import check_type, shown
 
 __all__ = ["Ref", "head", "is_branch", "locate", "origin_of", "parse_time", "resolve"]
 
@@ -43,7 +43,7 @@ def resolve(lake: Lake, text: str, *, landed_by: Callable[[str, int], str | None
         InvalidInputError: It is malformed, or short for several commits.
         NotFoundError: Nothing has that name, or the history does not go back that far.
     """
-    found = _REF.fullmatch(text)
+    found = _REF.fullmatch(check_type(text, "ref"))
     if found is None or len(text) > _LONGEST:
         raise InvalidInputError(f"not a ref: {shown(text)}", hint=_meant(text))
     commit, branch = _base(lake, found["base"])
@@ -75,7 +75,7 @@ def head(lake: Lake, branch: str) -> str:
     Raises:
         NotFoundError: There is no such branch.
     """
-    if not _may_be_branch(branch):
+    if not _may_be_branch(check_type(branch, "branch")):
         raise NotFoundError(f"there is no branch {shown(branch)}", hint=_LIST_BRANCHES)
     try:
         return lake.head(branch)
