@@ -11,6 +11,7 @@ from headwater.errors import AlreadyExistsError, LakeError, NotFoundError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
 from headwater.marker import FORMAT, MARKER
+from headwater.names import shown_path
 from headwater.registry import Registry
 from headwater.state import Folds
 from headwater.transaction import Writer
@@ -90,6 +91,11 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
     settings = config.load(lake=url, actor=actor)
     if os.environ.get(config.REPRODUCE):
         return open()
+    if (there := config.followed(url)) != url:
+        raise AlreadyExistsError(
+            f"there is a project in {shown_path(url)} already, with the lake {there}",
+            hint="--lake or HEADWATER_LAKE opens it, headwater.open(URL) in Python; or choose another folder",
+        )
     try:
         lake = lakes.create(url, storage_namespace=storage_namespace)
     except AlreadyExistsError:

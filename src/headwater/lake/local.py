@@ -66,6 +66,8 @@ _BRANCHES = "('branch', 'hidden')"
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
 
+_OPEN = "--lake or HEADWATER_LAKE opens it, headwater.open(URL) in Python; or choose another folder"
+
 
 class LocalLake:
     """A lake in a folder of this machine. See `headwater.lake.base.Lake` for what the methods mean.
@@ -103,7 +105,7 @@ class LocalLake:
         """
         root = Path(root).absolute()
         if (root / "lake.db").exists():
-            raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it, or choose another folder")
+            raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN)
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             (root / "objects").mkdir(exist_ok=True)
@@ -127,7 +129,7 @@ class LocalLake:
                 try:
                     os.link(building, root / "lake.db")
                 except FileExistsError:
-                    raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it") from None
+                    raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN) from None
                 sync_folder(root)
         finally:
             for leftover in root.glob(f"{building.name}*"):
