@@ -266,6 +266,40 @@ def test_a_name_is_shown_as_it_was_typed(cli: CommandLine) -> None:
     assert cli.error("branch", "日n本", status=2)[2].endswith("begin with")
 
 
+def test_a_ref_where_a_model_is_wanted_is_told_apart(cli: CommandLine) -> None:
+    cli("branch", "exp")
+    cli("tag", "release-1")
+    commit = cli.json("log", "--limit", "1")[0]["commit"][:12]
+    after = "shows what happened up to it"
+    told = {
+        "exp": ("a branch", f"`headwater log --ref exp` {after}"),
+        "release-1": ("a tag", f"`headwater log --ref release-1` {after}"),
+        commit: ("a commit", f"`headwater log --ref {commit}` shows what led to it,"),
+        "main~1": ("a commit", "`headwater log --ref main~1` shows what led to it,"),
+        "HEAD": ("git's word", "name the branch instead, such as main: `headwater log --ref main`"),
+        "main..exp": ("a range, as git writes it", "`headwater diff main exp` compares two refs"),
+        "main...exp": ("a range, as git writes it", "`headwater diff main exp` compares two refs"),
+        "..exp": ("a range, as git writes it", "`headwater diff REF REF` compares two refs"),
+    }
+    for given, (what, hint) in told.items():
+        for command in ("show", "versions"):
+            kind, message, said = cli.error(command, given, status=1)
+            assert kind == "NotFoundError"
+            assert message.startswith("there is no model ")
+            assert message.endswith(f": that is {what}")
+            assert said.startswith(hint)
+        kind, message, said = cli.error("log", given, status=2)
+        assert (kind, message) == ("InvalidInputError", f"'{given}' is {what}")
+        assert said.startswith(hint)
+    cli("log", "--ref", commit)
+    cli("diff", f"{commit}~1", commit)
+    # A model goes before a branch of its name, also when it is deleted.
+    cli("branch", "m")
+    assert cli.json("show", "m")["name"] == "m"
+    cli("delete", "m")
+    assert "that is" not in cli.error("show", "m", status=1)[1]
+
+
 def test_switch_goes_to_branches_alone(cli: CommandLine) -> None:
     cli("tag", "release-1")
     head = cli.json("status")["commit"]

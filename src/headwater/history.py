@@ -12,6 +12,7 @@ from headwater.context import Context
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.fold import ACTOR, KIND, SUBJECT, TX
 from headwater.ids import from_micros
+from headwater.lake import refs
 from headwater.lookup import model_id_of, models_named, version_row
 from headwater.model import LogEntry
 from headwater.names import check_limit, parse_dataset, parse_model, quote, shown
@@ -171,23 +172,13 @@ class History:
         if urn.kind == "model" or (urn.kind == "" and not self._is_run(fold, urn.name)):
             with contextlib.suppress(NotFoundError):
                 return _about_model(fold, urn.name)
-            if urn.kind == "" and self._is_ref(reference):
-                raise InvalidInputError(
-                    f"{shown(reference)} is a branch, tag or commit",
-                    hint=f"`headwater log --ref {reference}` shows what happened up to it",
-                )
+            if urn.kind == "" and (meant := refs.mistaken(self._context.folds.resolve, reference)) is not None:
+                raise InvalidInputError(f"{shown(reference)} is {meant[0]}", hint=meant[1])
             return _about_model(fold, urn.name)
         return self._about_node(fold, reference if urn.kind else f"run:{urn.name}")
 
     def _is_run(self, fold: Fold, name: str) -> bool:
         return is_id(name) and fold.one("SELECT 1 FROM runs WHERE run_id = ?", name) is not None
-
-    def _is_ref(self, text: str) -> bool:
-
-        with contextlib.suppress(NotFoundError, InvalidInputError):
-            self._context.folds.resolve(text)
-            return True
-        return False
 
     def _about_node(self, fold: Fold, urn: str) -> tuple[str, tuple[object, ...]]:
         """Return a condition for a node of the lineage that is no model."""
