@@ -191,6 +191,20 @@ def test_a_rehearsal_prints_one_document(cli: CommandLine, registry: Registry, m
     assert cli("rehearse", "log").stderr == ""
 
 
+def test_a_merge_that_is_refused_in_a_rehearsal_names_the_branch(cli: CommandLine, registry: Registry) -> None:
+    registry.create_branch("exp").describe("m", "theirs")
+    registry.describe("m", "ours")
+    result = run("rehearse", "merge", "exp")
+    assert result.returncode == 4
+    assert result.stderr.splitlines() == [
+        "nothing of it is kept: this was a rehearsal",
+        "error: main and exp disagree about description:m",
+        "hint: take --ours (main) or --theirs (exp), or settle one: --resolve description:m=theirs",
+    ]
+    assert "the rehearsal" in cli.out("rehearse", "merge", "exp", "--theirs")
+    assert registry.model("m").description == "ours"
+
+
 def test_a_command_that_fails_in_a_rehearsal_fails_as_ever(cli: CommandLine, registry: Registry, model: Path) -> None:
     head = registry.head
     assert cli.error("rehearse", "alias", "set", "m", "champion", "9", status=1)[1] == "there is no version m/9"

@@ -456,7 +456,10 @@ def test_what_rests_on_it_is_named_and_keeps_it_unless_forced(small: Registry) -
         f" what serves production of m (m/1), deployment {deployment.deployment_id} of m/1 in production,"
         " m/2 (derived from m/1)"
     )
-    assert caught.value.hint == "undo or move that first, or `--force` leaves it as it is"
+    assert (
+        caught.value.hint
+        == "undo or move that first, or --force undoes it all the same; these then point at something hidden"
+    )
     assert newest(small) == before
 
     done = small.revert(version.commit, force=True)
@@ -791,7 +794,7 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
         "ConflictError",
         "'register m/2' can't be undone while something rests on it: m@champion (m/2)",
     )
-    assert hint == "undo or move that first, or `--force` leaves it as it is"
+    assert hint == "undo or move that first, or --force undoes it all the same; these then point at something hidden"
     done = cli.json(*at, "revert", moved[:12], "--reason", "worse on JFK")
     assert done["undone"] == moved
     assert done["reason"] == "worse on JFK"

@@ -25,6 +25,7 @@ class Context:
         branch: The branch that is read and written.
         commit: A commit ID when the view is pinned to it, else None.
         ref: What the user called the view, for messages.
+        stands_for: Of a rehearsal: what its hidden branch is a copy of, as the user called it.
     """
 
     lake: Lake
@@ -34,6 +35,7 @@ class Context:
     commit: str | None
     ref: str
     actor: str
+    stands_for: str = ""
 
     @contextmanager
     def reading(self) -> Iterator[Fold]:

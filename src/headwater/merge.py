@@ -17,6 +17,7 @@ from headwater.difference import Difference, check_keys, difference
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
 from headwater.lake import refs
+from headwater.names import check_type, shown
 from headwater.state import Fold
 from headwater.transaction import Transaction
 
@@ -112,6 +113,12 @@ class Merges:
             dry_run: Write nothing.
             called: What people call the source, if not by its ref.
         """
+        given: object = resolve
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidInputError(
+                f"not choices: {shown(repr(given))}", hint='give a side by conflict: {"alias:m@champion": "theirs"}'
+            )
+        check_type(source, "ref")
         target = self._target(into)
         choice = dict(resolve or {})
         if ours and theirs:
@@ -167,7 +174,7 @@ class Merges:
                 return result
             if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.ref)
+                raise MergeConflictError(open_ones, source, target.stands_for or target.ref)
             tx.join(new)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
@@ -193,7 +200,7 @@ class Merges:
         if into in it.lake.tags():
             raise InvalidInputError(f"{into!r} is a tag, which never moves", hint="merge into a branch")
         refs.head(it.lake, into)
-        return replace(it, branch=into, commit=None, ref=into)
+        return replace(it, branch=into, commit=None, ref=into, stands_for="")
 
     def _source(self, source: str, target: Context) -> str:
         if "://" in source or source.startswith((".", "/")):

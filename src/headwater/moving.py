@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from headwater import clashes, marker
+from headwater import clashes, config, marker
 from headwater.conflicts import MergeConflictError
 from headwater.context import Context
 from headwater.errors import (
@@ -205,7 +205,9 @@ def _opened(url: str, here: Lake, *, make: bool, storage_namespace: str | None) 
     Raises:
         InvalidInputError: It is this lake.
     """
-    check_text(url, "URL")
+    if not check_text(url, "URL").strip():
+        raise InvalidInputError("the URL of the other lake is empty", hint="give a folder, or lakefs://host/repository")
+    url = config.followed(url)
     if lakes.is_same(url, here.url):
         raise InvalidInputError(f"{shown(url)} is this lake itself", hint="name another one")
     if make and (storage_namespace is not None or lakes.can_be_made(url)):

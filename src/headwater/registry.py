@@ -123,7 +123,7 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         it = self._context
         name = self._branches.begin_rehearsal()
         writer = Writer(it.lake, it.folds, only=name)
-        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED)
+        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED, stands_for=it.ref)
         rehearsal = Rehearsal(context, owner=False)
         rehearsal._of = it.commit or it.branch
         error: BaseException | None = None

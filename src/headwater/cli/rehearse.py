@@ -13,6 +13,7 @@ from headwater.cli.base import Command, Session, argument, command
 from headwater.cli.output import emit, json_text, note
 
 if TYPE_CHECKING:
+    from headwater.errors import HeadwaterError
     from headwater.registry import Registry, Rehearsal
 
 __all__ = ["rehearse"]
@@ -119,21 +120,22 @@ def _run(outer: click.Context, session: Session, words: list[str]) -> int:
                 program.invoke(inner)
         except click.exceptions.Exit as done:
             status = done.exit_code
-        except HeadwaterError:
+        except HeadwaterError as error:
             # A refusal may be recorded, and what it says of itself goes before the error.
             if trial.document is not None or (trial.rehearsal is not None and not trial.json):
-                _show(trial, failed=True)
+                _show(trial, failed=error)
             raise
         finally:
             session.json = session.json or trial.json
         if trial.rehearsal is not None:
-            _show(trial, failed=False)
+            _show(trial, failed=None)
     return status
 
 
-def _show(trial: _Trial, *, failed: bool) -> None:
+def _show(trial: _Trial, *, failed: HeadwaterError | None) -> None:
     """Print what a rehearsed command changed; nothing of it is kept."""
     from headwater.cli.diff import show_diff
+    from headwater.errors import ConflictError
     from headwater.model import as_json
 
     assert trial.rehearsal is not None
@@ -142,6 +144,7 @@ def _show(trial: _Trial, *, failed: bool) -> None:
         emit(json_text({"result": trial.document, "difference": as_json(found) if found else None}))
     elif found:
         emit("", *show_diff(found))
+    if not trial.json and (found or isinstance(failed, ConflictError)):
         note("nothing of it is kept: this was a rehearsal")
-    elif not failed:
+    elif not trial.json and failed is None:
         note("it would change nothing")

@@ -66,6 +66,8 @@ _BRANCHES = "('branch', 'hidden')"
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
 
+_OPEN = "--lake or HEADWATER_LAKE opens it, headwater.open(URL) in Python; or choose another folder"
+
 
 class LocalLake:
     """A lake in a folder of this machine. See `headwater.lake.base.Lake` for what the methods mean.
@@ -103,7 +105,7 @@ class LocalLake:
         """
         root = Path(root).absolute()
         if (root / "lake.db").exists():
-            raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it, or choose another folder")
+            raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN)
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             (root / "objects").mkdir(exist_ok=True)
@@ -127,7 +129,7 @@ class LocalLake:
                 try:
                     os.link(building, root / "lake.db")
                 except FileExistsError:
-                    raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it") from None
+                    raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN) from None
                 sync_folder(root)
         finally:
             for leftover in root.glob(f"{building.name}*"):
@@ -158,7 +160,7 @@ class LocalLake:
             return hidden.head
         rows = self._db.query(f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", branch)
         if not rows:
-            raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+            raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
         return str(rows[0][0])
 
     def _refs(self, kind: str) -> dict[str, str]:
@@ -245,7 +247,9 @@ class LocalLake:
             return self._hidden[ref].head
         rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
-            raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
+            raise NotFoundError(
+                f"there is no branch or tag {ref!r}", hint="`headwater branch` and `headwater tag` list them"
+            )
         return str(rows[0][0])
 
     # -- history ------------------------------------------------------------------------------------------------
@@ -400,7 +404,7 @@ class LocalLake:
                 f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", (branch,)
             ).fetchone()
             if row is None:
-                raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+                raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
             if row[0] != expected:
                 return False
             # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
