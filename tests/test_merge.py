@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import duckdb
 import pytest
 
 import headwater
-from headwater.conflicts import MergeConflictError
+from headwater.conflicts import Conflict, MergeConflictError
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.registry import Registry
 from headwater.schema import TABLES
@@ -337,6 +338,107 @@ def test_what_both_deleted_or_only_labelled_is_no_conflict(registry: Registry, m
     exp.tag("flight-delay/2", {"team": "ops"})
     assert registry.merge("exp-42").conflicts == ()
     assert [version.version for version in registry.versions("flight-delay")] == [1]
+
+
+# -- deleted and used by force: one side's own state ------------------------------------------------------------------
+def swapped(conflict: Conflict) -> Conflict:
+    return replace(conflict, ours=conflict.theirs, theirs=conflict.ours)
+
+
+def forced(registry: Registry, model: Path) -> str:
+    """Register version 2, point an alias at it and undo the registering all the same; return that commit."""
+    commit = registry.register("flight-delay", model).commit
+    registry.set_alias("flight-delay", "champion", 2)
+    registry.revert(commit, force=True)
+    return commit
+
+
+def told(registry: Registry) -> tuple[list[int], dict[str, int]]:
+    versions = [version.version for version in registry.versions("flight-delay")]
+    return versions, {each.alias: each.version for each in registry.aliases("flight-delay")}
+
+
+@pytest.mark.parametrize("choice", [{}, {"ours": True}, {"theirs": True}], ids=["unasked", "ours", "theirs"])
+@pytest.mark.parametrize("registered", ["before", "after"])
+def test_a_branch_that_changed_nothing_takes_over_what_was_forced(
+    registry: Registry, model: Path, choice: dict[str, Any], registered: str
+) -> None:
+    registry.register("flight-delay", model)
+    if registered == "after":
+        exp = registry.create_branch("exp-42")
+        forced(registry, model)
+    else:
+        commit = registry.register("flight-delay", model).commit
+        exp = registry.create_branch("exp-42")
+        registry.set_alias("flight-delay", "champion", 2)
+        registry.revert(commit, force=True)
+    assert registry.merge("exp-42", dry_run=True).conflicts == ()
+    assert exp.merge("main", **choice).conflicts == ()
+    assert told(exp) == told(registry) == ([1], {"champion": 2})
+    assert rows_of(exp) == rows_of(registry)
+
+
+@pytest.mark.parametrize("choice", [{}, {"ours": True}, {"theirs": True}], ids=["unasked", "ours", "theirs"])
+@pytest.mark.parametrize("into", ["main", "exp-42"])
+def test_no_merge_brings_back_what_both_deleted(
+    registry: Registry, model: Path, choice: dict[str, Any], into: str
+) -> None:
+    registry.register("flight-delay", model)
+    commit = registry.register("flight-delay", model).commit
+    exp = registry.create_branch("exp-42")
+    exp.delete("flight-delay/2")
+    registry.set_alias("flight-delay", "champion", 2)
+    registry.revert(commit, force=True)
+    source = "main" if into == "exp-42" else "exp-42"
+    assert registry.merge(source, into, **choice).conflicts == ()
+    assert told(registry.branch(into)) == ([1], {"champion": 2})
+
+
+def test_a_version_that_both_deleted_stays_deleted_when_its_model_comes_back(registry: Registry, model: Path) -> None:
+    for _ in range(2):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    registry.delete("flight-delay")
+    exp.delete("flight-delay/2")
+    exp.set_alias("flight-delay", "champion", 1)
+    registry.merge("exp-42", theirs=True)
+    assert told(registry) == ([1], {"champion": 1})
+
+
+def test_a_version_brought_back_on_one_side_uses_the_model_that_the_other_deleted(
+    registry: Registry, model: Path
+) -> None:
+    for _ in range(2):
+        registry.register("flight-delay", model)
+    registry.delete("flight-delay/2")
+    exp = registry.create_branch("exp-42")
+    registry.delete("flight-delay")
+    exp.undelete("flight-delay/2")
+    (here,) = registry.merge("exp-42", dry_run=True).conflicts
+    (there,) = exp.merge("main", dry_run=True).conflicts
+    assert (here.name, here.ours.value, here.theirs.value) == ("tombstone:flight-delay", "deleted", "version 2")
+    assert there == swapped(here)
+    registry.create_branch("main-2")
+    registry.branch("main-2").merge("exp-42", ours=True)
+    assert registry.branch("main-2").models() == []
+    exp.merge("main", ours=True)
+    assert told(exp) == ([2, 1], {})
+
+
+@pytest.mark.parametrize("what", USES)
+def test_the_other_way_round_the_sides_of_a_conflict_change_places(registry: Registry, model: Path, what: str) -> None:
+    use, deleted, name, _ = USES[what]
+    for _ in range(2):
+        registry.register("flight-delay", model)
+    exp = registry.create_branch("exp-42")
+    # What one side has of the other already is neither's alone.
+    registry.tag("flight-delay", {"team": "ops"})
+    exp.merge("main")
+    registry.delete(deleted)
+    use(exp, model)
+    here, there = registry.merge("exp-42", dry_run=True).conflicts, exp.merge("main", dry_run=True).conflicts
+    assert [each.name for each in here] == [name]
+    assert there == tuple(map(swapped, here))
 
 
 # -- the rules of single kinds ----------------------------------------------------------------------------------------

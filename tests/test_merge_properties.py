@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class World:
         self.made: dict[str, str] = {}
         self.count = 0
         self.merges = 0
+        self.force = False
 
     # -- the operations -----------------------------------------------------------------------------------------------
     def branch(self, pick: int) -> str:
@@ -172,9 +174,9 @@ class World:
         at.undelete(f"{MODELS[one % 3]}/{numbers[other % len(numbers)]}" if other % 2 and numbers else MODELS[one % 3])
 
     def revert(self, at: Registry, branch: str, one: int, other: int) -> None:
-        """Undo what the log has, a merge or another undoing among it, where nothing depends on it."""
+        """Undo what the log has, a merge or another undoing among it; by force also where something depends on it."""
         entries = [each for each in at.log(limit=8) if each.kind != "init"]
-        at.revert(entries[one % len(entries)].commit)
+        at.revert(entries[one % len(entries)].commit, force=self.force)
 
     def data(self, at: Registry, branch: str, one: int, other: int) -> None:
         lines = "".join(f"{number},{number * (other % 3)}\n" for number in range(other % 4))
@@ -237,6 +239,10 @@ class World:
         found = {(each.subject, each.kind, each.key): each for each in planned.conflicts}
         assert {where for where in found if where[1] != "tombstone"} == open_ones
         assert self.lake.head(target) == before
+        if source in self.rows:
+            self.check_swapped(source, target)
+        if ours <= theirs or theirs <= ours:
+            assert found == {}, "a branch that changed nothing disagrees"
         if found:
             with pytest.raises(MergeConflictError) as caught:
                 at.merge(source)
@@ -271,7 +277,15 @@ class World:
         again = at.merge(source)
         assert again.up_to_date
         assert (again.conflicts, self.lake.head(target)) == ((), head)
-        self.check_pointers(now)
+        if not self.force:
+            self.check_pointers(now)
+
+    def check_swapped(self, source: str, target: str) -> None:
+        """Merged the other way round, the same is asked, with the sides in each other's place."""
+        for here, there in (({}, {}), ({"ours": True}, {"theirs": True}), ({"theirs": True}, {"ours": True})):
+            one = self.on(target).merge(source, dry_run=True, **here)
+            other = self.on(source).merge(target, dry_run=True, **there)
+            assert one.conflicts == tuple(replace(each, ours=each.theirs, theirs=each.ours) for each in other.conflicts)
 
     @staticmethod
     def check_pointers(rows: Rows) -> None:
@@ -677,6 +691,48 @@ def test_the_order_of_merges_makes_no_difference(made: Callable[[], World], is_r
         world.on("ab-c").merge("a-bc", ours=True)
         world.on("a-bc").merge("ab-c")
         assert same_rows(world.on("ab-c"), world.on("a-bc")) >= union
+
+    run()
+
+
+@pytest.mark.timeout(900)
+def test_what_was_forced_is_the_same_both_ways(made: Callable[[], World], is_remote: bool) -> None:
+    """Two branches on which things were undone while something rested on them: neither order of merging asks more."""
+
+    @settings(
+        max_examples=2 if is_remote else 10,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        suppress_health_check=list[Any](HealthCheck),
+    )
+    @given(
+        st.lists(
+            STEPS.filter(
+                lambda step: step[0] in ("register", "alias", "delete", "undelete", "deploy", "revert", "merge")
+            ),
+            min_size=8,
+            max_size=16,
+        )
+    )
+    def run(program: list[tuple[str, int, int, int]]) -> None:
+        world = made()
+        world.force = True
+        for number in range(2):
+            world.register(world.registry, "main", number, 0)
+            world.note("main")
+        world.registry.create_branch("exp")
+        world.rows["exp"] = world.rows["main"]
+        for step in program:
+            world.step(*step)
+        world.check_swapped("exp", "main")
+        come = []
+        for name, start, other, side in (("there", "main", "exp", "ours"), ("back", "exp", "main", "theirs")):
+            world.registry.create_branch(name, start)
+            world.on(name).merge(other, **{side: True})
+            come.append(values(rows_at(world.registry, world.lake.head(name))))
+        assert come[0] == come[1]
 
     run()
 

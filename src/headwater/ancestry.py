@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -11,7 +11,7 @@ from headwater.lake.base import AT, Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.state import Fold
 
-__all__ = ["SETTLED", "Standing", "commits_beyond", "standing"]
+__all__ = ["SETTLED", "Standing", "commits_beyond", "shared", "standing"]
 
 SETTLED = "headwater.settled"
 """Commit metadata of a merge that settled conflicts: how many."""
@@ -53,8 +53,7 @@ def standing(lake: Lake, fold: Fold, right: str, new: Sequence[Commit] | None = 
     """
     if new is None:
         new = commits_beyond(lake, fold, right)
-    common = {parent for commit in new for parent in commit.parents if _is_folded(fold, parent)}
-    position, aside = _reached(fold, common if new else {right})
+    position, aside = _reached(fold, _common(fold, right, new))
     (behind,) = fold.one(f"SELECT count(*) FROM commits c WHERE c.position > ? AND {_COUNTS}", position)
     for each in aside:
         behind -= fold.one(f"SELECT 1 FROM commits c WHERE c.id = ? AND {_COUNTS}", each) is not None
@@ -69,6 +68,29 @@ def standing(lake: Lake, fold: Fold, right: str, new: Sequence[Commit] | None = 
         elif twin[1] > position and twin[0] not in aside:
             behind -= 1
     return Standing(tuple(ahead), behind)
+
+
+def shared(fold: Fold, right: str, new: Sequence[Commit]) -> Callable[[str], bool]:
+    """Return a function that says of a folded transaction whether `right` has it too.
+
+    Args:
+        fold: The state of the other commit.
+        right: A commit ID.
+        new: What `commits_beyond` says of the two.
+    """
+    position, aside = _reached(fold, _common(fold, right, new))
+    again = {commit.metadata[TX] for commit in new if TX in commit.metadata}
+
+    def is_shared(tx: str) -> bool:
+        rows = fold.rows("SELECT id, position FROM commits WHERE tx = ?", tx)
+        return tx in again or any(at <= position or commit in aside for commit, at in rows)
+
+    return is_shared
+
+
+def _common(fold: Fold, right: str, new: Sequence[Commit]) -> set[str]:
+    """Return the latest commits that both have."""
+    return {parent for commit in new for parent in commit.parents if _is_folded(fold, parent)} if new else {right}
 
 
 def _is_folded(fold: Fold, commit: str) -> bool:

@@ -7,11 +7,13 @@ decides. Knows events; writes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
+from headwater.ancestry import shared
 from headwater.difference import Difference
 from headwater.errors import ConflictError, InvalidInputError
 from headwater.ids import from_micros
@@ -132,6 +134,16 @@ class Union:
     def both(self, subject: str, kind: str, key: str = "") -> list[Standing]:
         """Return everything that stands, ours first."""
         return [*self.ours(subject, kind, key), *self.theirs(subject, kind, key)]
+
+    def sides(self, tx: str) -> frozenset[str]:
+        """Return who has a transaction: `ours`, `theirs`, or both since before they parted."""
+        if tx in self.new.transactions:
+            return frozenset({"theirs"})
+        return frozenset({"ours", "theirs"} if self._shared(tx) else {"ours"})
+
+    @cached_property
+    def _shared(self) -> Callable[[str], bool]:
+        return shared(self.fold, self.new.right, self.new.commits)
 
     def superseded(self, event_id: str) -> bool:
         """Return whether an added event supersedes one of the state's."""

@@ -1,7 +1,7 @@
 """What one branch deleted while the other went on using it: found in the union of their events, and settled by them.
 
-On one branch an alias never points at what is deleted, nothing deleted serves, and a deleted model has no version that
-can be seen; so neither must the union of two. Knows events; writes nothing.
+On one branch an alias points at what is deleted only where somebody forced it, and so it is with what serves and with
+the versions of a deleted model; the union of two adds no such thing unasked. Knows events; writes nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class _Use:
     version_id: str
     words: str
     by: Standing
+    sides: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -60,19 +61,25 @@ class Deletion(Conflict):
 
 
 def find_deletions(union: Union, decided: Mapping[Place, Settling | None]) -> list[Deletion]:
-    """Return what would be deleted and in use after a union, in order of name.
+    """Return what one side alone deleted and the other alone uses, in order of name.
+
+    What a side both deleted and uses is its own affair: somebody forced it there. The same things are found when the
+    two sides change places.
 
     Args:
         union: What stands.
         decided: What the other conflicts come to, by place; None where nobody has said: they come first.
     """
     found: dict[str, _Found] = {}
-    for use in _uses(union, decided):
-        model_id = _model_of(union, use.version_id)
-        for subject in (model_id, use.version_id):
+    for use in dict.fromkeys(_uses(union, decided)):
+        subjects = (_model_of(union, use.version_id), use.version_id)
+        hiders = {subject: _hiders(union, subject) for subject in subjects}
+        if len(use.sides) > 1 or use.sides & frozenset().union(*hiders.values()):
+            continue
+        for subject in subjects:
             tombstone = _hiding(union, subject)
             if tombstone is not None:
-                ours = any(each.value == HIDDEN for each in union.ours(subject, "tombstone"))
+                ours = hiders[subject] == {"ours"}
                 found.setdefault(subject, _Found(tombstone, ours)).uses.append(use)
                 break
     return sorted((_deletion(union, subject, each) for subject, each in found.items()), key=lambda each: each.name)
@@ -87,7 +94,10 @@ def settle(
             (subject, "tombstone", ""): Settling(RESTORED, [each.event_id for each in union.both(subject, "tombstone")])
             for subject in deletion.hidden
         }
-    events = {(each, "tombstone", ""): Settling(HIDDEN, []) for each in deletion.versions}
+    events = {
+        (each, "tombstone", ""): Settling(HIDDEN, [other.event_id for other in union.both(each, "tombstone")])
+        for each in deletion.versions
+    }
     gone = {deletion.subject, *deletion.hidden}
     for place in deletion.places:
         prev = [each.event_id for each in union.both(*place)]
@@ -106,7 +116,7 @@ def settle(
 
 # -- finding ----------------------------------------------------------------------------------------------------------
 def _uses(union: Union, decided: Mapping[Place, Settling | None]) -> Iterator[_Use]:
-    """Yield every use that may be one of something deleted: those that one side added since the other deleted."""
+    """Yield every use that may be one of something that the other side deleted."""
     for place in list(union.added):
         subject, kind, _ = place
         if kind in ("alias", "traffic"):
@@ -116,10 +126,12 @@ def _uses(union: Union, decided: Mapping[Place, Settling | None]) -> Iterator[_U
                 if mine not in union.added:
                     yield from _of_place(union, mine, decided)
             yield from _versions_of(union, subject)
+        elif kind == "tombstone":
+            yield from _versions_of(union, _model_of(union, subject), subject)
     for row in union.new.rows.get("model_versions", ()):
         if _hiding(union, row["version_id"]) is None:
             by = Standing("", None, row["recorded_at"], row["actor"], union.words.commit(row["tx"]), row["tx"])
-            yield _Use(None, row["version_id"], f"version {row['version']}", by)
+            yield _Use(None, row["version_id"], f"version {row['version']}", by, union.sides(row["tx"]))
 
 
 def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | None]) -> Iterator[_Use]:
@@ -128,13 +140,14 @@ def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | Non
         return
     chosen = decided.get(place)
     value = chosen.value if chosen is not None else stands[-1].value
-    by = next((each for each in stands if each.value == value), stands[-1])
+    saying = [each for each in stands if each.value == value]
+    by, sides = saying[0], frozenset[str]().union(*(union.sides(each.tx) for each in saying))
     if place[1] == "alias":
         if value is not None:
-            yield _Use(place, value, f"alias {place[2]}", by)
+            yield _Use(place, value, f"alias {place[2]}", by, sides)
         return
     for each in json.loads(value or "[]"):
-        yield _Use(place, each["version_id"], f"serves {place[2]}", by)
+        yield _Use(place, each["version_id"], f"serves {place[2]}", by, sides)
 
 
 def _places_of(union: Union, subject: str) -> list[Place]:
@@ -148,26 +161,32 @@ def _places_of(union: Union, subject: str) -> list[Place]:
     return [tuple(row) for row in rows]
 
 
-def _versions_of(union: Union, model_id: str) -> Iterator[_Use]:
-    """Yield the versions of a deleted model that its deletion did not hide."""
+def _versions_of(union: Union, model_id: str, only: str | None = None) -> Iterator[_Use]:
+    """Yield the versions of the state, of a model that may be deleted, that are seen; who brought one back uses it."""
     rows = union.fold.rows(
         "SELECT version_id, version, row, (SELECT id FROM commits c WHERE c.tx = v.tx), tx FROM versions v"
-        " WHERE model_id = ? ORDER BY version",
+        " WHERE model_id = ?1 AND (?2 IS NULL OR version_id = ?2) ORDER BY version",
         model_id,
+        only,
     )
     for version_id, number, text, commit, tx in rows:
         if _hiding(union, version_id) is None:
             row = json.loads(text)
-            yield _Use(
-                None,
-                version_id,
-                f"version {number}",
-                Standing("", None, row["recorded_at"], row["actor"], commit, tx),
-            )
+            by, sides = Standing("", None, row["recorded_at"], row["actor"], commit, tx), union.sides(tx)
+            back = union.both(version_id, "tombstone")
+            if back and len(sides) > 1:
+                by, sides = back[0], frozenset[str]().union(*(union.sides(each.tx) for each in back))
+            yield _Use(None, version_id, f"version {number}", by, sides)
 
 
 def _hiding(union: Union, subject: str) -> Standing | None:
     return next((each for each in union.both(subject, "tombstone") if each.value == HIDDEN), None)
+
+
+def _hiders(union: Union, subject: str) -> frozenset[str]:
+    """Return the sides on which something is hidden, by what stands."""
+    hidden = [each for each in union.both(subject, "tombstone") if each.value == HIDDEN]
+    return frozenset[str]().union(*(union.sides(each.tx) for each in hidden))
 
 
 def _model_of(union: Union, version_id: str) -> str:
@@ -176,12 +195,19 @@ def _model_of(union: Union, version_id: str) -> str:
 
 
 def _deletion(union: Union, subject: str, found: _Found) -> Deletion:
-    newest = max((use.by for use in found.uses), key=lambda by: by.recorded_at)
-    words = list(dict.fromkeys(use.words for use in found.uses))
-    together = [each for each in _hidden_with(union, found.by) if _model_of(union, each) == subject]
-    used = [use.version_id for use in found.uses if _hiding(union, use.version_id) is not None]
+    # In an order that is the same whichever side is ours.
+    uses = sorted(found.uses, key=lambda use: (use.by.recorded_at, use.by.event_id, use.words))
+    newest = uses[-1].by
+    words = list(dict.fromkeys(use.words for use in uses))
+    together = [
+        each
+        for each in sorted(_hidden_with(union, found.by))
+        # What the other side deleted too stays deleted, whoever is right.
+        if _model_of(union, each) == subject and len(_hiders(union, each)) == 1
+    ]
+    used = [use.version_id for use in uses if _hiding(union, use.version_id) is not None]
     deleted = _side("deleted", found.by, HIDDEN, (found.by.event_id,))
-    kept = _side(", ".join(words), newest, RESTORED, tuple(use.by.event_id for use in found.uses if use.by.event_id))
+    kept = _side(", ".join(words), newest, RESTORED, tuple(use.by.event_id for use in uses if use.by.event_id))
     return Deletion(
         name=union.words.name(subject, "tombstone", ""),
         kind="tombstone",
@@ -190,8 +216,8 @@ def _deletion(union: Union, subject: str, found: _Found) -> Deletion:
         ours=deleted if found.ours else kept,
         theirs=kept if found.ours else deleted,
         hidden=tuple(dict.fromkeys([subject, *together, *used])),
-        places=tuple(dict.fromkeys(use.place for use in found.uses if use.place is not None)),
-        versions=tuple(use.version_id for use in found.uses if use.place is None),
+        places=tuple(dict.fromkeys(use.place for use in uses if use.place is not None)),
+        versions=tuple(use.version_id for use in uses if use.place is None),
     )
 
 
