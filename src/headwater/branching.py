@@ -102,6 +102,7 @@ class Branches:
     def create(self, name: str, source: str | None) -> None:
         """Make a branch of everything at a ref, by default at what is read."""
         check_branch(name)
+        self._context.check_real("branch")
         self._context.lake.create_branch(name, self._commit(source))
 
     def _commit(self, ref: str | None) -> str:
@@ -114,6 +115,7 @@ class Branches:
     def delete(self, name: str, *, force: bool) -> Branch:
         """Delete a branch. See `Registry.delete_branch`."""
         it = self._context
+        it.check_real("branch")
         lake = it.lake
         head = refs.head(lake, name)
         if name.startswith(HIDDEN_PREFIX):
@@ -151,7 +153,7 @@ class Branches:
         return name
 
     def end_rehearsal(self, name: str) -> None:
-        """Throw a rehearsal's branch away; one that can't be now is swept when it is a day old."""
+        """Throw a rehearsal's branch away; one that can't be now is swept when it is a week old."""
         with suppress(HeadwaterError):
             self._context.lake.delete_branch(name)
         self._context.folds.forget(name)
@@ -180,6 +182,7 @@ class Branches:
     def create_tag(self, name: str, ref: str | None) -> Tag:
         """Make a tag of a ref, by default of what is read."""
         check_tag(name)
+        self._context.check_real("tag")
         lake, commit = self._context.lake, self._commit(ref)
         lake.create_tag(name, commit)
         made = lake.get_commit(commit)
@@ -187,6 +190,7 @@ class Branches:
 
     def delete_tag(self, name: str) -> str:
         """Delete a tag and return the commit that it named."""
+        self._context.check_real("tag")
         lake = self._context.lake
         tags = lake.tags()
         if name not in tags:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from headwater.errors import InvalidInputError
 from headwater.lake.base import Lake
+from headwater.rehearsals import refusal
 from headwater.state import Fold, Folds
 from headwater.transaction import Landing, Transaction, Upload, Writer
 
@@ -55,6 +56,18 @@ class Context:
         """
         if self.commit is not None:
             raise InvalidInputError(f"{self.ref!r} can be read, not written", hint="write on a branch instead")
+
+    def check_real(self, command: str) -> None:
+        """Make sure that this is no rehearsal, before something is changed that could not be thrown away with it.
+
+        Args:
+            command: What changes it, one of `rehearsals.REFUSED`.
+
+        Raises:
+            InvalidInputError: It is one.
+        """
+        if self.writer.only is not None:
+            raise refusal(command)
 
     def write(
         self,

@@ -98,6 +98,7 @@ class Moving:
 
     def push(self, url: str, branches: Collection[str] | None, *, storage_namespace: str | None, tell: Tell) -> Moved:
         """Bring what this lake has to another; see `Registry.push`."""
+        self._context.check_real("push")
         with _opened(url, self._context.lake, make=True, storage_namespace=storage_namespace) as there:
             fresh = _check_related(self._context.lake, there)
             chosen = _chosen(self._context.lake, branches, there if fresh else None)
@@ -105,6 +106,7 @@ class Moving:
 
     def pull(self, url: str, branches: Collection[str] | None, *, settle: Mapping[str, Any], tell: Tell) -> Moved:
         """Bring what another lake has to this one; see `Registry.pull_from`."""
+        self._context.check_real("pull-from")
         here = self._context.lake
         with _opened(url, here, make=False, storage_namespace=None) as there:
             fresh = _check_related(there, here)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from headwater import active, config, marker
+from headwater import active, config, marker, rehearsals
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, LakeError, NotFoundError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
+from headwater.lake.base import REHEARSAL_PREFIX
 from headwater.marker import FORMAT, MARKER
 from headwater.names import shown_path
 from headwater.registry import Registry
@@ -34,6 +35,8 @@ def open(
         actor: Who acts. Else `$HEADWATER_ACTOR`, else the file's, else the operating system's user.
         ref: Read only, at this ref.
 
+    In a program that a rehearsal started (`$HEADWATER_REHEARSAL`), the rehearsal's hidden branch alone can be written.
+
     Raises:
         NotFoundError: No lake is named, or there is no such branch or ref.
         LakeError: The lake can't be used, isn't a registry, or was made by a newer Headwater.
@@ -52,7 +55,8 @@ def _open(settings: config.Settings, ref: str | None, *, named: str | None, leni
         marker.check(lake)
         folds = Folds(lake)
         name = settings.branch if settings.branch is not None else lake.default_branch
-        context = Context(lake, folds, Writer(lake, folds), name, None, name, settings.actor)
+        writer = Writer(lake, folds, only=_rehearsal(name))
+        context = Context(lake, folds, writer, name, None, name, settings.actor)
         if ref is not None and os.environ.get(config.REPRODUCE):
             # A scratch lake has no history; what was read at a ref is what is in it.
             ref = name
@@ -86,11 +90,14 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
 
     Raises:
         AlreadyExistsError: The folder holds a lake.
+        InvalidInputError: This process is part of a rehearsal.
         LakeError: It can't be made.
     """
     settings = config.load(lake=url, actor=actor)
     if os.environ.get(config.REPRODUCE):
         return open()
+    if rehearsals.branch() is not None:
+        raise rehearsals.refusal("init")
     if (there := config.followed(url)) != url:
         raise AlreadyExistsError(
             f"there is a project in {shown_path(url)} already, with the lake {there}",
@@ -119,6 +126,13 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
     except BaseException:
         lake.close()
         raise
+
+
+def _rehearsal(branch: str) -> str | None:
+    """Return the one branch that this process may write to, if a rehearsal started it or it works on one's branch."""
+    if os.environ.get(config.REPRODUCE):
+        return None
+    return rehearsals.branch() or (branch if branch.startswith(REHEARSAL_PREFIX) else None)
 
 
 def current_run() -> Run | None:

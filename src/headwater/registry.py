@@ -115,7 +115,7 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
     def rehearse(self) -> Iterator[Rehearsal]:
         """Hold a registry on a hidden copy of what this one reads; all that is written to it is thrown away at the end.
 
-        Numbers that are cut meanwhile stay taken: they leave a gap, as a branch does that is thrown away.
+        Numbers and names that are given meanwhile are those that would be next, and none of them is reserved.
 
         Returns:
             The registry; its `difference()` says what was written so far.

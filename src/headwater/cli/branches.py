@@ -122,12 +122,14 @@ def switch(session: Session, name: str, create: bool, source: str | None) -> Non
 
     The name is written into the nearest .headwater/config.toml. --branch and HEADWATER_BRANCH go before it.
     """
-    from headwater import config, open
+    from headwater import config, open, rehearsals
     from headwater.errors import InvalidInputError
     from headwater.opening import open_any
 
     if source is not None and not create:
         _refuse("--from is for --create")
+    if rehearsals.branch() is not None:
+        raise rehearsals.refusal("switch")
     url = config.load(lake=session.lake, actor=session.actor).lake
     kept = config.current(url)
     if kept is None:

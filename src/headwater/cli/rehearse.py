@@ -11,23 +11,13 @@ from click.shell_completion import CompletionItem
 
 from headwater.cli.base import Command, Session, argument, command
 from headwater.cli.output import emit, json_text, note
+from headwater.rehearsals import REFUSED, refusal
 
 if TYPE_CHECKING:
     from headwater.errors import HeadwaterError
     from headwater.registry import Registry, Rehearsal
 
 __all__ = ["rehearse"]
-
-_REFUSED = {
-    **dict.fromkeys(
-        ("branch", "tag", "switch"), "it makes and deletes names, and changes nothing of what is on a branch"
-    ),
-    **dict.fromkeys(("push", "pull-from"), "what has reached another lake can't be thrown away"),
-    "init": "it makes a lake",
-    "gc": "`headwater gc --dry-run` says what it would delete",
-    "rehearse": "name the command itself",
-}
-"""Commands that are about more than what is on one branch, and what to say of each."""
 
 
 class _Whole(Command):
@@ -77,7 +67,7 @@ def _commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
     if ctx.params.get("words"):
         return []
-    found = [name for name in COMMANDS if name.startswith(incomplete) and name not in _REFUSED]
+    found = [name for name in COMMANDS if name.startswith(incomplete) and name not in REFUSED]
     return [CompletionItem(name) for name in found]
 
 
@@ -93,17 +83,15 @@ def rehearse(session: Session, words: tuple[str, ...]) -> None:
     """Show what a command would change, and keep none of it.
 
     The command, with all its options, runs on a hidden branch made from the current one; then the difference is shown
-    and the branch thrown away, also if the command fails or is interrupted. The exit status is the command's. What the
-    command writes into files of yours stays, and numbers that it cut leave a gap: a version 9 that was rehearsed is
-    followed by version 10.
+    and the branch thrown away, also if the command fails or is interrupted. The exit status is the command's. No number
+    and no name stays taken, and programs that the command starts can write to no other branch. What the command writes
+    into files of yours stays.
     """
     outer = click.get_current_context()
     if not words:
         raise click.UsageError("a command is missing", outer)
-    if words[0] in _REFUSED:
-        from headwater.errors import InvalidInputError
-
-        raise InvalidInputError(f"`headwater {words[0]}` can't be rehearsed", hint=_REFUSED[words[0]])
+    if words[0] in REFUSED:
+        raise refusal(words[0])
     outer.exit(_run(outer, session, list(words)))
 
 

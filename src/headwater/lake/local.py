@@ -452,9 +452,8 @@ class LocalLake:
 
     def claim(self, key: str, value: str, *, on: str | None = None) -> str:
         """Reserve a key for the whole lake."""
-        rows = self._db.query("SELECT value FROM claims WHERE key = ?", key)
-        if rows:
-            return str(rows[0][0])
+        if (stands := self.claimed(key)) is not None:
+            return stands
         hidden = self._hidden.get(on or "")
         if hidden is not None:
             return hidden.claims.setdefault(key, value)
@@ -467,14 +466,22 @@ class LocalLake:
         newest = "SELECT max(number) FROM numbers WHERE sequence = ?"
         hidden = self._hidden.get(on or "")
         if hidden is not None:
-            last = self._db.query(newest, sequence)[0][0] or 0
-            number = max([after, last, *(n for (s, n) in hidden.numbers if s == sequence)]) + 1
+            number = max([after, self.newest(sequence), *(n for (s, n) in hidden.numbers if s == sequence)]) + 1
             hidden.numbers[sequence, number] = value
             return int(number)
         with self._db.writing() as connection:
             number = max(after, connection.execute(newest, (sequence,)).fetchone()[0] or 0) + 1
             connection.execute("INSERT INTO numbers VALUES (?, ?, ?)", (sequence, number, value))
         return int(number)
+
+    def claimed(self, key: str) -> str | None:
+        """Return the value that a key is reserved with."""
+        rows = self._db.query("SELECT value FROM claims WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def newest(self, sequence: str) -> int:
+        """Return the highest number of a sequence that is reserved."""
+        return int(self._db.query("SELECT max(number) FROM numbers WHERE sequence = ?", sequence)[0][0] or 0)
 
     def reservations(self) -> dict[Reservation, str]:
         """Return every claim and number that is final."""
@@ -510,8 +517,9 @@ class LocalLake:
         """Queue behind this machine's other writers of the lake."""
         return queue(self.root / "lock", self._patience)
 
-    def sweep(self, before: int) -> int:
+    def sweep(self, before: int, *, rehearsals: int | None = None) -> int:
         """Delete old rehearsals, and temporary files of dead processes; all else of a transaction's died with it."""
+        before = before if rehearsals is None else rehearsals
         hidden = [name for name in self._refs("hidden") if micros_of(name.removeprefix(REHEARSAL_PREFIX)) < before]
         for name in hidden:
             with contextlib.suppress(NotFoundError):
