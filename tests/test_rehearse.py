@@ -251,7 +251,7 @@ def test_a_merge_with_conflicts_prints_them_in_a_rehearsal_too(
     assert "alias m@champion: 2 -> 1" in cli.out("rehearse", "merge", "exp", "--theirs").replace("→", "->")
     kind, message, _ = cli.error("rehearse", "merge", "main", "--into", "exp", status=2)
     assert (kind, message) == ("InvalidInputError", "a rehearsal writes to a branch of its own, not to 'exp'")
-    assert "1 transaction" in cli.out("rehearse", "merge", "main", "--branch", "exp", "--ours")
+    assert "2 transactions" in cli.out("rehearse", "merge", "main", "--branch", "exp", "--ours")
 
 
 def test_a_program_is_rehearsed_with_its_exit_status(cli: CommandLine, registry: Registry, model: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from headwater.conflicts import Conflict, Place, Side, Standing, Union
 from headwater.ids import from_micros
+from headwater.names import quote
 from headwater.tombstones import HIDDEN, RESTORED
 
 __all__ = ["Settling", "find_deletions", "settle"]
@@ -131,10 +132,10 @@ def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | Non
     by = next((each for each in stands if each.value == value), stands[-1])
     if place[1] == "alias":
         if value is not None:
-            yield _Use(place, value, f"alias {place[2]}", by)
+            yield _Use(place, value, f"@{quote(place[2])}", by)
         return
     for each in json.loads(value or "[]"):
-        yield _Use(place, each["version_id"], f"serves {place[2]}", by)
+        yield _Use(place, each["version_id"], f"serving {place[2]}", by)
 
 
 def _places_of(union: Union, subject: str) -> list[Place]:
@@ -181,7 +182,9 @@ def _deletion(union: Union, subject: str, found: _Found) -> Deletion:
     together = [each for each in _hidden_with(union, found.by) if _model_of(union, each) == subject]
     used = [use.version_id for use in found.uses if _hiding(union, use.version_id) is not None]
     deleted = _side("deleted", found.by, HIDDEN, (found.by.event_id,))
-    kept = _side(", ".join(words), newest, RESTORED, tuple(use.by.event_id for use in found.uses if use.by.event_id))
+    kept = _side(
+        f"in use: {', '.join(words)}", newest, RESTORED, tuple(use.by.event_id for use in found.uses if use.by.event_id)
+    )
     return Deletion(
         name=union.words.name(subject, "tombstone", ""),
         kind="tombstone",

@@ -25,8 +25,10 @@ from headwater.lake import refs
 from headwater.lake.base import Commit
 from headwater.model import LogEntry
 from headwater.names import parse_dataset, parse_model, shown
+from headwater.parted import parted_datasets
 from headwater.schema import TABLES
 from headwater.state import Fold
+from headwater.withdrawn import told, withdrawn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,6 +63,10 @@ class Diff:
     """New rows by table: all that stands above, and `metrics`, `predictions`, `outcomes`, `lineage`."""
     commits: tuple[LogEntry, ...] = field(default=(), repr=False)
     """The right side's transactions, newest first."""
+    reverted_by: tuple[str, ...] = ()
+    """Commits of the left side that undid what merges of the right one had brought."""
+    notes: tuple[str, ...] = ()
+    """What one has to know of it, in words: such reverts, and datasets that both sides went on from one version."""
 
     def __bool__(self) -> bool:
         return bool(self.commits)
@@ -156,6 +162,7 @@ class Diffs:
 
         words = Words(self._context.lake, fold, new)
         stands = standing(self._context.lake, fold, new.right, new.commits)
+        reverts = withdrawn(fold, stands)
         wrote = [each for each in new.commits if each.metadata.get(TX) in new.transactions]
         return Diff(
             left=left,
@@ -172,6 +179,8 @@ class Diffs:
             events=tuple(words.labels()),
             counts={name: new.counts[name] for name in TABLES if new.counts.get(name)},
             commits=tuple(_entry(each) for each in reversed(wrote)),
+            reverted_by=reverts,
+            notes=(*told(right, reverts), *parted_datasets(fold, new)),
         )
 
 

@@ -76,7 +76,7 @@ def _lines(found: Collected, *, declined: bool) -> Iterable[str]:
             yield f"The lake's database is {size(found.shrunk)} smaller."
     if found.waiting:
         kept = _of(found.waiting_branches)
-        yield f"{count(found.waiting, 'commit')}{kept} may go when deleted for {found.grace_days:g} days (--grace)."
+        yield f"{count(found.waiting, 'commit')}{kept} may go once {'it was' if found.waiting == 1 else 'they were'} deleted {found.grace_days:g} {'day' if found.grace_days == 1 else 'days'} ago (--grace)."
     if found.server:
         yield from _retention(found)
 
