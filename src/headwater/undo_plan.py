@@ -29,7 +29,7 @@ _ABOUT_A_VERSION = frozenset({"register", "log-predictions", "deploy"})
 """Kinds of transactions whose subject is the version that what they wrote is about."""
 
 _MOST_LOOKED_AT = 100
-"""Transactions of which each is looked at for what it wrote, so that a merge of many costs no walk of its own."""
+"""Events of a plan, up to which each transaction is looked at for what it wrote, so that a merge of many costs no walk of its own."""
 
 _ENTITIES = (
     ("version", "versions", "version_id"),
@@ -92,7 +92,6 @@ class Plan:
     _inside: frozenset[str] = field(init=False)
     _within: set[str] = field(init=False)
     _reverts: Reverts = field(init=False)
-    _wrote: frozenset[str] = field(init=False, default=frozenset())
     _superseded: list[Place] = field(init=False, default_factory=list)
     _undone_by: set[str] = field(init=False, default_factory=set)
     _seen_behind: dict[tuple[str, str], list[_Event]] = field(init=False, default_factory=dict)
@@ -107,7 +106,6 @@ class Plan:
         models = [each for each in created if not self._is_needed(each, made)]
         hidden = [*models, *made]
         transactions = [tx for tx in sorted(self._inside) if self._has_rows(tx)]
-        self._wrote = frozenset(transactions)
         for each in [*hidden, *transactions]:
             self._hide(each)
         self._change(set(hidden) | set(transactions), set(hidden))
@@ -381,13 +379,10 @@ class Plan:
                 for values in (write.before, write.values)
             )
             none = [all(value is None for value in values) for values in (write.before, write.values)]
-            if kind == "tombstone" and subject in self._wrote:
+            if kind == "tombstone" and self.fold.one("SELECT 1 FROM commits WHERE tx = ?", subject) is not None:
                 name = self._rows_called(subject)
             else:
                 name = event_called(self.fold, subject, kind, key)
-            if write.before == write.values:
-                # It is written so that it stays as it is once something else is undone.
-                continue
             found.append(Reverted(kind, name, None if none[0] else before, None if none[1] else after))
         return found
 
@@ -397,7 +392,7 @@ class Plan:
             "SELECT id, kind, subject, message FROM commits WHERE tx = ?", tx
         )
         about = subject if kind in _ABOUT_A_VERSION and subject else f"commit {commit[:12]} ({message})"
-        if len(self._wrote) > _MOST_LOOKED_AT:
+        if len(self.writes) > _MOST_LOOKED_AT:
             return f"what was recorded with {about}"
         what = self._tables(tx)
         return f"{', '.join(what[:-1])}{' and ' if what[1:] else ''}{what[-1]} of {about}" if what else about

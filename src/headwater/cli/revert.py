@@ -47,10 +47,12 @@ def _lines(done: Revert) -> Iterable[str]:
     several = f" ({count(done.transactions, 'transaction')})" if done.transactions > 1 else ""
     verb, by = ("would be", "") if done.commit is None else ("is", dim(f"  {done.commit[:12]}"))
     yield f"{strong(done.undone[:12])} {verb} undone: {clean(done.message)}{several}{by}"
-    for each in done.changes[:_MOST]:
+    # What has its value from others too is written again, and stays as it was.
+    changes = [each for each in done.changes if each.before != each.after]
+    for each in changes[:_MOST]:
         yield f"  {_line(each)}"
-    if len(done.changes) > _MOST:
-        yield f"  and {len(done.changes) - _MOST:,} more"
+    if len(changes) > _MOST:
+        yield f"  and {len(changes) - _MOST:,} more"
 
 
 def _line(change: Reverted) -> str:
