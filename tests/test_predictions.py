@@ -219,7 +219,7 @@ def test_features_can_lie_in_a_dataset(registry: Registry, deployment: Deploymen
     named = [{"id": f"n{number}", "dataset": "flights@1.0.0", "row_key": '{"flight": 1}'} for number in range(2)]
     registry.log_predictions(pa.Table.from_pylist(named), deployment)
     assert registry.find_prediction(deployment, "n1").dataset_id == version.dataset_id
-    with pytest.raises(NotFoundError, match="no (dataset )?version"):
+    with pytest.raises(NotFoundError, match=r"no (dataset )?version"):
         registry.log_predictions(pa.table({"dataset": ["flights@9.0.0"]}), deployment)
     with pytest.raises(InvalidInputError, match="a version is needed"):
         registry.log_predictions(place, deployment, dataset="flights")

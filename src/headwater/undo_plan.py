@@ -29,7 +29,7 @@ _ABOUT_A_VERSION = frozenset({"register", "log-predictions", "deploy"})
 """Kinds of transactions whose subject is the version that what they wrote is about."""
 
 _MOST_LOOKED_AT = 100
-"""Events of a plan, up to which each transaction is looked at for what it wrote, so that a merge of many costs no walk of its own."""
+"""Events of a plan, up to which each transaction is looked at for what it wrote: a merge of many costs no walk more."""
 
 _ENTITIES = (
     ("version", "versions", "version_id"),
