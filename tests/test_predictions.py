@@ -427,8 +427,8 @@ def test_commands(
     assert "nothing is new" in cli.out("predictions", "log", "rows.csv", "--deployment", by)
     write("o.csv", "id,label\na,late\nq,late\n")
     text = cli.out("predictions", "outcomes", "o.csv", "--deployment", by)
-    assert "1 outcomes logged" in text
-    assert "1 rows left out" in text
+    assert "1 outcome logged" in text
+    assert "1 row left out" in text
     found = cli.json("predictions", "show", "a", "--deployment", by)
     assert (found["external_id"], found["label"], found["input"]) == ("a", "late", {"origin": "JFK", "hour": 7})
     text = cli.out("predictions", "show", found["prediction_id"])

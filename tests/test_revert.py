@@ -786,7 +786,7 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
 
     dry = cli.out(*at, "revert", moved[:12], "--dry-run")
     assert dry.splitlines() == [
-        f"{moved[:12]} (alias m@champion is version 2, was 1) would be undone",
+        f"{moved[:12]} would be undone: alias m@champion is version 2, was 1",
         "  m@champion: m/1, was m/2",
     ]
     kind, message, hint = cli.error(*at, "revert", registered, status=4)
@@ -802,8 +802,8 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
     assert cli.json(*at, "log", "--limit", 1)[0]["commit"] == done["commit"]
     cli(*at, "alias", "set", "m", "challenger", 2)
     forced = cli(*at, "revert", registered, "--force")
-    assert forced.stdout.splitlines()[1] == "  m/2: hidden"
-    assert forced.stderr.splitlines() == ["something rests on what is hidden:", "  m@challenger (m/2)"]
+    assert forced.stdout.splitlines()[1] == "  m/2: reverted"
+    assert forced.stderr.splitlines() == ["something rests on what is reverted:", "  m@challenger (m/2)"]
     assert cli.error(*at, "revert", registered, status=4)[1].startswith(f"commit {registered[:12]} is undone already")
     assert cli.error(*at, "revert", "nothing", status=1)[0] == "NotFoundError"
     assert cli.error(*at, "revert", status=2)[0] == "UsageError"

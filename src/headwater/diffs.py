@@ -26,8 +26,10 @@ from headwater.lake import refs
 from headwater.lake.base import Commit
 from headwater.model import LogEntry
 from headwater.names import check_type, parse_dataset, parse_model, shown
+from headwater.parted import parted_datasets
 from headwater.schema import TABLES
 from headwater.state import Fold
+from headwater.withdrawn import told, withdrawn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +64,10 @@ class Diff:
     """New rows by table: all that stands above, and `metrics`, `predictions`, `outcomes`, `lineage`."""
     commits: tuple[LogEntry, ...] = field(default=(), repr=False)
     """The right side's transactions, newest first."""
+    reverted_by: tuple[str, ...] = ()
+    """Commits of the left side that undid what merges of the right one had brought."""
+    notes: tuple[str, ...] = ()
+    """What one has to know of it, in words: such reverts, and datasets that both sides went on from one version."""
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -158,6 +164,7 @@ class Diffs:
 
         words = Words(self._context.lake, fold, new)
         stands = standing(self._context.lake, fold, new.right, new.commits)
+        reverts = withdrawn(fold, stands)
         wrote = [each for each in new.commits if each.metadata.get(TX) in new.transactions]
         shown_ids = {each.id for each in wrote}
         graph = Graph(fold)
@@ -179,6 +186,8 @@ class Diffs:
             events=tuple(words.labels()),
             counts={name: new.counts[name] for name in TABLES if new.counts.get(name)},
             commits=tuple(_entry(each, onto[each.id]) for each in reversed(wrote)),
+            reverted_by=reverts,
+            notes=(*told(right, reverts), *parted_datasets(fold, new)),
         )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_tag",
     "check_text",
     "check_type",
+    "counted",
     "parse_dataset",
     "parse_model",
     "parse_number",
@@ -374,3 +375,8 @@ def as_texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:
         InvalidInputError: A key or value can't be kept.
     """
     return {check_key(key, what): check_text(str(value), what) for key, value in (values or {}).items()}
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 file`, `3 files`, `2 batches`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

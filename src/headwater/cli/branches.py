@@ -11,7 +11,7 @@ import click
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import ago, moment, short, table
-from headwater.cli.output import dim, note, strong
+from headwater.cli.output import clean, dim, note, strong
 
 if TYPE_CHECKING:
     from headwater.branching import Branch
@@ -91,6 +91,8 @@ def _list(session: Session) -> None:
     )
     if not any(each.current for each in found):
         note(f"the current branch, {at}, is not there")
+    if not session.json:
+        note(*(clean(text) for each in found for text in each.notes))
 
 
 def _delete(session: Session, name: str, force: bool) -> None:
