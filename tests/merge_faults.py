@@ -16,6 +16,7 @@ from typing import Any
 
 import headwater
 from headwater.errors import HeadwaterError, LakeError
+from headwater.ids import new_id
 from headwater.merge import Merge, Merges
 from headwater.registry import Registry
 from headwater.state import Folds
@@ -76,6 +77,8 @@ class SteppedLake:
 def stepped(registry: Registry, lake: SteppedLake) -> Iterator[Callable[..., Merge]]:
     """Give the merge of a registry that works on such a lake, with folds of its own that it shares with nobody."""
     folds = Folds(lake)  # type: ignore[arg-type]
+    # As on a machine of its own: in one thread, two would wait for each other's lock on one file.
+    folds._folder = folds._folder / new_id()
     context = replace(registry._context, lake=lake, folds=folds, writer=Writer(lake, folds))  # type: ignore[arg-type]
     try:
         yield Merges(context).merge

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,6 +190,37 @@ def test_a_branch_that_can_not_be_made_is_refused(exp: Registry, registry: Regis
     with pytest.raises(NotFoundError, match="nothing"):
         registry.create_branch("new", "nothing")
     assert list(registry.branches()) == ["exp", "main"]
+
+
+def test_what_is_no_text_is_refused_as_bad_input(registry: Registry) -> None:
+    nothing: Any = None
+    calls: list[Callable[[], object]] = [
+        lambda: registry.at(nothing),
+        lambda: registry.branch(nothing),
+        lambda: registry.create_branch(nothing),
+        lambda: registry.create_branch("exp", 7),  # type: ignore[arg-type]
+        lambda: registry.delete_branch(nothing),
+        lambda: registry.create_tag(nothing),
+        lambda: registry.merge(nothing),
+        lambda: registry.merge("exp", 7),  # type: ignore[arg-type]
+        lambda: registry.diff(nothing),
+        lambda: registry.revert(nothing),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInputError, match=r"^not a .*(None|7)") as caught:
+            call()
+        assert caught.value.hint == "give its name as text"
+    with pytest.raises(InvalidInputError, match=r"not choices: .*both"):
+        registry.merge("exp", resolve="both")  # type: ignore[arg-type]
+
+
+def test_a_registry_whose_branch_is_gone_says_where_others_are(registry: Registry) -> None:
+    exp = registry.create_branch("exp")
+    registry.delete_branch("exp")
+    for call in (exp.models, exp.log, exp.status):
+        with pytest.raises(NotFoundError, match="there is no branch 'exp'") as caught:
+            call()
+        assert caught.value.hint == "`headwater branch` lists them"
 
 
 # -- deleting ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.command_line import CommandLine, run
 
+from headwater.errors import NotFoundError
+
 CONFIG = Path(".headwater/config.toml")
 
 
@@ -220,6 +222,82 @@ def test_switch_leaves_a_branch_that_is_gone(cli: CommandLine) -> None:
     assert hint == "`headwater switch main` goes back to the default branch"
     cli("switch", "main")
     assert cli.json("status")["ref"] == "main"
+
+
+def test_a_branch_that_is_gone_is_told_with_what_names_it(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    import headwater
+
+    cli("branch", "exp")
+    monkeypatch.setenv("HEADWATER_BRANCH", "gone")
+    for words in (["status"], ["branch", "new"], ["merge", "exp"]):
+        kind, message, hint = cli.error(*words, status=1)
+        assert (kind, message) == ("NotFoundError", "there is no branch 'gone', which HEADWATER_BRANCH names")
+        assert hint == "set or unset it; `headwater branch` lists them"
+    with pytest.raises(NotFoundError, match="which HEADWATER_BRANCH names"):
+        headwater.open()
+    # What is named in the command itself needs no telling.
+    assert cli.error("status", "--branch", "nope", status=1)[1] == "there is no branch 'nope'"
+    monkeypatch.setenv("HEADWATER_BRANCH", "exq")
+    assert cli.error("status", status=1)[2] == "set or unset it; did you mean exp?"
+
+
+def test_listing_and_leaving_need_no_branch_that_is_there(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWATER_BRANCH", "gone")
+    assert [(each["name"], each["current"]) for each in cli.json("branch")] == [("main", False)]
+    listed = run("branch")
+    assert listed.stderr == "the current branch, gone, is not there\n"
+    assert [(each["name"], each["current"]) for each in cli.json("branch", "--branch", "main")] == [("main", True)]
+    cli("switch", "-c", "exp", "--from", "main")
+    assert _current() == "exp"
+    cli("switch", "main")
+    assert _current() == "main"
+    monkeypatch.delenv("HEADWATER_BRANCH")
+    assert run("branch").stderr == ""
+
+
+def test_a_name_is_shown_as_it_was_typed(cli: CommandLine) -> None:
+    found = run("branch", "ünï", env={**os.environ, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert "not a name for a branch: 'ünï'\n" in found.stderr
+    assert found.stderr.endswith("'uni', say\n")
+    found = run("branch", "ünï", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert "not a name for a branch: '\\xfcn\\xef'\n" in found.stderr
+    assert "\\x1b[31m" in run("branch", "a\x1b[31m").stderr
+    # What a letter is left of is not proposed.
+    assert cli.error("branch", "日n本", status=2)[2].endswith("begin with")
+
+
+def test_a_ref_where_a_model_is_wanted_is_told_apart(cli: CommandLine) -> None:
+    cli("branch", "exp")
+    cli("tag", "release-1")
+    commit = cli.json("log", "--limit", "1")[0]["commit"][:12]
+    after = "shows what happened up to it"
+    told = {
+        "exp": ("a branch", f"`headwater log --ref exp` {after}"),
+        "release-1": ("a tag", f"`headwater log --ref release-1` {after}"),
+        commit: ("a commit", f"`headwater log --ref {commit}` shows what led to it,"),
+        "main~1": ("a commit", "`headwater log --ref main~1` shows what led to it,"),
+        "HEAD": ("git's word", "name the branch instead, such as main: `headwater log --ref main`"),
+        "main..exp": ("a range, as git writes it", "`headwater diff main exp` compares two refs"),
+        "main...exp": ("a range, as git writes it", "`headwater diff main exp` compares two refs"),
+        "..exp": ("a range, as git writes it", "`headwater diff REF REF` compares two refs"),
+    }
+    for given, (what, hint) in told.items():
+        for command in ("show", "versions"):
+            kind, message, said = cli.error(command, given, status=1)
+            assert kind == "NotFoundError"
+            assert message.startswith("there is no model ")
+            assert message.endswith(f": that is {what}")
+            assert said.startswith(hint)
+        kind, message, said = cli.error("log", given, status=2)
+        assert (kind, message) == ("InvalidInputError", f"'{given}' is {what}")
+        assert said.startswith(hint)
+    cli("log", "--ref", commit)
+    cli("diff", f"{commit}~1", commit)
+    # A model goes before a branch of its name, also when it is deleted.
+    cli("branch", "m")
+    assert cli.json("show", "m")["name"] == "m"
+    cli("delete", "m")
+    assert "that is" not in cli.error("show", "m", status=1)[1]
 
 
 def test_switch_goes_to_branches_alone(cli: CommandLine) -> None:

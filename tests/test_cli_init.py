@@ -122,6 +122,53 @@ def test_a_lakefs_repository_can_not_be_made_without_its_namespace(cli: CommandL
     assert list(Path().iterdir()) == []
 
 
+def test_the_folder_of_a_project_stands_for_its_lake(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("init")
+    Path("m").write_text("m")
+    cli("register", "m", "m")
+    lake = str(Path(".headwater/lake").resolve())
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for url in ("../work", str(tmp_path / "work"), f"file://{tmp_path / 'work'}", "../work/", lake):
+        assert cli.json("status", "--lake", url)["lake"] == lake
+    monkeypatch.setenv("HEADWATER_LAKE", "../work")
+    assert cli.json("status")["lake"] == lake
+    monkeypatch.delenv("HEADWATER_LAKE")
+    with headwater.open("../work") as registry:
+        assert registry.url == lake
+    cli("init")
+    assert cli.json("pull-from", "../work")["url"] == lake
+    assert cli.json("versions", "m")[0]["version"] == 1
+    cli("alias", "set", "m", "champion", "1")
+    assert cli.json("push", "../work")["url"] == lake
+    assert cli.out("resolve", "m@champion", "--lake", "../work") == "m/1\n"
+    assert cli.error("push", ".", status=2)[1].endswith("is this lake itself")
+    for empty in ("", " "):
+        assert cli.error("push", empty, status=2)[:2] == ("InvalidInputError", "the URL of the other lake is empty")
+        assert cli.error("pull-from", empty, status=2)[0] == "InvalidInputError"
+    # One file is followed, and no more, so none can lead around.
+    Path(".headwater/config.toml").write_text('lake = ".."\nbranch = "main"\n')
+    assert cli.error("status", "--lake", ".", status=1)[0] in ("LakeError", "NotFoundError")
+
+
+def test_a_lake_that_is_there_is_not_made_again_and_how_to_open_it_is_told(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("init")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for url in ("../work/.headwater/lake", "../work"):
+        kind, message, hint = cli.error("init", url, status=1)
+        assert kind == "AlreadyExistsError"
+        assert ".headwater/lake" in message
+        assert "--lake" in hint
+        assert "HEADWATER_LAKE" in hint
+    assert list(Path().iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [".headwater"]
+
+
 def test_a_configuration_that_is_not_ours_is_refused(cli: CommandLine) -> None:
     cli("init")
     for text in ("lake = [", 'lake = "lake"\npassword = "x"\n', "lake = 7\n"):

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from tests.command_line import HEADWATER, CommandLine, run
 from tools.cli_reference import PLACE, reference
 
 from headwater.cli.base import Command, Group, Session
-from headwater.cli.program import _FROM_GIT, COMMANDS, program
+from headwater.cli.program import _FROM_GIT, _OPTIONS_FROM_GIT, COMMANDS, program
 
 HEAVY = {"pyarrow", "duckdb", "deltalake", "lakefs_sdk", "polars", "pygit2", "numpy", "pandas", "urllib3"}
 
@@ -384,6 +385,32 @@ def test_a_word_of_git_leads_to_a_command_that_there_is(word: str) -> None:
     assert (kind, message) == ("UsageError", f"no such command '{word}'")
     for name in re.findall(r"`headwater ([a-z-]+)", hint):
         assert name in COMMANDS
+
+
+_GIT = [(name, option) for name, known in _OPTIONS_FROM_GIT.items() for each in known for option in each.split()]
+
+
+@pytest.mark.parametrize(("name", "option"), [*_GIT, ("log", "-3"), ("log", "-12")])
+def test_an_option_of_git_leads_to_what_there_is(name: str, option: str) -> None:
+    kind, message, hint = CommandLine().error(name, option, "x", status=2)
+    assert kind == "UsageError"
+    first = option if option.startswith("--") else option[:2]
+    assert message == f"no such option '{first}'"
+    assert "--help" not in hint
+    for word in re.findall(r"`headwater ([a-z-]+)", hint):
+        assert word in COMMANDS
+    for flag in re.findall(r"--[a-z-]+", hint):
+        named = [*re.findall(r"`headwater ([a-z-]+)[^`]*" + flag, hint), name]
+        commands = [program.get_command(click.Context(program), each) for each in named]
+        assert any(flag in param.opts for each in commands if each is not None for param in each.params), flag
+
+
+def test_only_the_command_that_git_has_it_for_knows_an_option_of_git() -> None:
+    assert CommandLine().error("merge", "--abort", status=2)[2].endswith("there is nothing to abort")
+    assert (
+        CommandLine().error("data", "add", "--abort", status=2)[2] == "`headwater data add --help` shows how it is used"
+    )
+    assert CommandLine().error("log", "-n", "3", status=2)[2] == "--limit N"
 
 
 def test_a_command_that_is_nearly_one_is_offered() -> None:

@@ -180,7 +180,7 @@ def test_deletions_and_what_was_brought_back(registry: Registry, artifact: Path)
     exp.register("new", artifact)
     exp.delete("new")
     diff = registry.diff("main", "exp")
-    assert sentences(diff) == ["+ gone is back", "+ gone/1 is back", "- m/1 is deleted"]
+    assert sentences(diff) == ["+ gone is brought back", "+ gone/1 is brought back", "- m/1 is deleted"]
     assert [(each.name, each.deleted) for each in diff.models] == [("new", True)]
     assert [(each.reference, each.deleted) for each in diff.model_versions] == [("new/1", True)]
 
@@ -207,7 +207,7 @@ def test_what_a_hidden_transaction_measured_is_not_shown(registry: Registry, art
     gone = exp.diff(before)
     assert [each.sentence for each in gone.events] == [
         f"commit {landed[0].commit[:12]} ({landed[0].message}) is reverted",
-        f"run:{run.run_id} is deleted",
+        f"run:{run.run_id} is reverted",
     ]
 
 
@@ -228,7 +228,7 @@ def test_what_was_reverted_on_the_branch_is_said_to_be_deleted_or_is_as_it_was(
     first = registry.get("m/1").commit
     exp.set_alias("m", "champion", 2)
     exp.revert(first, force=True)
-    assert "- m/1 is deleted" in sentences(exp.diff("main"))
+    assert "- m/1 is reverted" in sentences(exp.diff("main"))
 
 
 def test_predictions_and_outcomes_are_counted(registry: Registry, artifact: Path, tmp_path: Path) -> None:

@@ -576,7 +576,7 @@ def test_the_command_says_how_much_and_deletes_it(local: Registry, folder: Path,
     cli = CommandLine()
     assert cli.out("gc", "--yes") == "There is nothing to delete.\n"
     commit = abandoned(local, tmp_path)
-    assert "3 commits of exp may go when deleted for 14 days" in cli.out("gc", "--dry-run")
+    assert "3 commits of exp may go after 14 days without a branch or tag" in cli.out("gc", "--dry-run")
     out = cli.out("gc", "--dry-run", "--grace", "0")
     assert "would delete" in out
     assert "3 commits of exp" in out

@@ -77,7 +77,7 @@ def test_a_log_of_what_is_not_there_is_refused(registry: Registry, model: Path) 
         with pytest.raises(InvalidInputError):
             registry.log(reference)
     for ref in ("main", "release-1", registry.head, registry.head[:12], "main~1"):
-        with pytest.raises(InvalidInputError, match="is a branch, tag or commit") as caught:
+        with pytest.raises(InvalidInputError, match=r"is a (branch|tag|commit)") as caught:
             registry.log(ref)
         assert f"headwater log --ref {ref}" in caught.value.hint
 
@@ -271,6 +271,41 @@ def test_what_is_left_out_of_any_graph_is_seen_through(seed: int) -> None:
     assert [commit for _, commit in texts if commit is not None] == [each for each in order if each in shown]
     assert all(text.count("●") == (commit is not None) for text, commit in texts)
     assert list(lanes(drawn, ascii=True))[-1][0].isascii()
+
+
+def test_the_parents_of_a_row_are_rows(merged: Registry) -> None:
+    for every in (False, True):
+        rows = merged.log(every_branch=every)
+        graph = merged.log_graph(every_branch=every)
+        known = {each.commit for each in rows}
+        assert {each.commit: each.parents for each in rows} == {each.entry.commit: each.onto for each in graph}
+        assert [each.entry.parents for each in graph] == [each.onto for each in graph]
+        assert all(set(each.parents) <= known for each in rows)
+        assert [each.parents for each in rows if not each.parents] == [()]
+    rows = merged.log()
+    known = {each.commit for each in rows}
+    merge = next(each for each in rows if each.kind == "merge")
+    assert len(merge.parents) == 2
+    by_commit = {each.commit: each for each in rows}
+    assert merge.message.startswith("merge exp into main")
+    assert [by_commit[each].message for each in merge.parents] == ["register m/3", "register m/4"]
+    # What a limit or a subject cut off is said all the same, by the commits of transactions.
+    for limit in range(1, len(rows) + 1):
+        cut = merged.log(limit=limit)
+        assert cut == rows[:limit]
+        assert all(set(each.entry.parents) <= known for each in merged.log_graph(limit=limit))
+        everywhere = {each.commit for each in merged.log(every_branch=True)}
+        assert all(set(each.parents) <= everywhere for each in merged.log(limit=limit, every_branch=True))
+    assert merged.log("m@champion") == [each for each in rows if each.message.startswith("alias m@champion")]
+
+
+def test_the_parents_in_a_difference_are_transactions(merged: Registry) -> None:
+    known = {each.commit: each.parents for each in merged.log(every_branch=True)}
+    for left in ("main~3", "main~5"):
+        found = merged.diff(left, "main")
+        assert {each.commit: each.parents for each in found.commits} == {
+            each.commit: known[each.commit] for each in found.commits
+        }
 
 
 # -- as a command -----------------------------------------------------------------------------------------------------

@@ -260,10 +260,10 @@ def use_by_registering(registry: Registry, model: Path) -> None:
 
 
 USES = {
-    "alias": (use_alias, "flight-delay/2", "tombstone:flight-delay/2", "alias champion"),
-    "deployment": (use_deployment, "flight-delay/2", "tombstone:flight-delay/2", "serves production"),
-    "version": (use_by_registering, "flight-delay", "tombstone:flight-delay", "version 3"),
-    "alias of a deleted model": (use_alias, "flight-delay", "tombstone:flight-delay", "alias champion"),
+    "alias": (use_alias, "flight-delay/2", "tombstone:flight-delay/2", "in use: @champion"),
+    "deployment": (use_deployment, "flight-delay/2", "tombstone:flight-delay/2", "in use: serving production"),
+    "version": (use_by_registering, "flight-delay", "tombstone:flight-delay", "in use: version 3"),
+    "alias of a deleted model": (use_alias, "flight-delay", "tombstone:flight-delay", "in use: @champion"),
 }
 
 

@@ -254,11 +254,11 @@ def test_a_target_that_is_deleted_meanwhile_is_not_made_again(parted: Registry, 
 # -- who may not, and what is damaged ---------------------------------------------------------------------------------
 def on_lakefs(registry: Registry) -> Any:
     lake: Any = registry._context.lake
-    if not lake.url.startswith("lakefs"):
-        pytest.skip("only a server has rules of its own")
+    assert lake.url.startswith("lakefs")
     return lake
 
 
+@pytest.mark.parametrize("registry_url", ["lakefs"], indirect=True)  # only a server has rules of its own
 def test_a_protected_branch_of_a_server_takes_merges_and_one_that_refuses_is_told(parted: Registry) -> None:
     """A rule of a server keeps people from committing to a branch; Headwater merges into it, and commits to others."""
     lake, union = on_lakefs(parted), union_of(parted)
@@ -302,6 +302,7 @@ ANSWERS: dict[str, tuple[int, bool, type[HeadwaterError] | None]] = {
 """By name: the status, whether it is that each time, and what the merge raises."""
 
 
+@pytest.mark.parametrize("registry_url", ["lakefs"], indirect=True)  # only a server has rules of its own
 def test_what_a_server_answers_to_a_merge(parted: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     lake, before, union = on_lakefs(parted), parted.head, union_of(parted)
     lake._client.patience = Patience(attempts=3, pause=0.001, longest_pause=0.002)
@@ -344,6 +345,7 @@ def test_what_a_server_answers_to_a_merge(parted: Registry, monkeypatch: pytest.
             assert rows_at(parted, lake.head(target)) == union
 
 
+@pytest.mark.parametrize("registry_url", ["lakefs"], indirect=True)  # only a server has rules of its own
 def test_a_hook_of_a_server_may_refuse_a_merge(parted: Registry) -> None:
     lake = on_lakefs(parted)
     action = b"""

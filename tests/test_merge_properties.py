@@ -406,7 +406,7 @@ class World:
             each["deployment_id"]: each["percent"]
             for (_, kind, _), events in stands.items()
             if kind == "traffic"
-            for each in json.loads(events[-1]["value"])
+            for each in json.loads(events[-1]["value"] or "[]")
         }
         assert {each.deployment_id: each.traffic for each in at.deployments(ended=False)} == serving
         for name in TABLES:

@@ -115,7 +115,7 @@ def test_what_is_logged_lands_as_it_was_given(registry: Registry, deployment: De
         ({"score": "high"}, "can't be kept"),
         ({"external_id": "a\0"}, "not text"),
         ({"external_id": "\ud800"}, "can't be kept"),
-        ({"dataset": "none@1.0.0"}, "no dataset version"),
+        ({"dataset": "none@1.0.0"}, "there is no dataset none"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )

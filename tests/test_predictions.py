@@ -219,7 +219,7 @@ def test_features_can_lie_in_a_dataset(registry: Registry, deployment: Deploymen
     named = [{"id": f"n{number}", "dataset": "flights@1.0.0", "row_key": '{"flight": 1}'} for number in range(2)]
     registry.log_predictions(pa.Table.from_pylist(named), deployment)
     assert registry.find_prediction(deployment, "n1").dataset_id == version.dataset_id
-    with pytest.raises(NotFoundError, match="no dataset version"):
+    with pytest.raises(NotFoundError, match="there is no version flights@9"):
         registry.log_predictions(pa.table({"dataset": ["flights@9.0.0"]}), deployment)
     with pytest.raises(InvalidInputError, match="a version is needed"):
         registry.log_predictions(place, deployment, dataset="flights")
@@ -427,8 +427,8 @@ def test_commands(
     assert "nothing is new" in cli.out("predictions", "log", "rows.csv", "--deployment", by)
     write("o.csv", "id,label\na,late\nq,late\n")
     text = cli.out("predictions", "outcomes", "o.csv", "--deployment", by)
-    assert "1 outcomes logged" in text
-    assert "1 rows left out" in text
+    assert "1 outcome logged" in text
+    assert "1 row left out" in text
     found = cli.json("predictions", "show", "a", "--deployment", by)
     assert (found["external_id"], found["label"], found["input"]) == ("a", "late", {"origin": "JFK", "hour": 7})
     text = cli.out("predictions", "show", found["prediction_id"])

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.command_line import HEADWATER, CommandLine, run
 
 import headwater
-from headwater.errors import ConflictError, HeadwaterError, InvalidInputError
+from headwater.errors import AlreadyExistsError, ConflictError, HeadwaterError, InvalidInputError
 from headwater.ids import now_micros
 from headwater.lake.base import REHEARSAL_PREFIX
 from headwater.registry import Registry
+from headwater.rehearsals import REFUSED
 
 DAY = 24 * 3_600_000_000
 
@@ -56,8 +59,71 @@ def test_what_is_written_in_a_rehearsal_is_shown_and_thrown_away(registry: Regis
     assert _swept(registry) == 0
     with pytest.raises(HeadwaterError):
         registry._context.lake.head(name)
-    # The number that was cut leaves a gap.
+    assert registry.register("m", model).version == 2
+
+
+def test_a_rehearsal_reserves_no_name_and_no_number(registry: Registry, model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("id,x\n1,2\n")
+    registry.register("m", model)
+    before = registry._context.lake.reservations()
+    with registry.rehearse() as trial:
+        trial.rename("m", "zed")
+        assert [trial.register("new", model).version for _ in range(3)] == [1, 2, 3]
+        assert [trial.register("zed", model).version for _ in range(2)] == [2, 3]
+        trial.rename("new", "newer")
+        # A name that a model had is its own in a rehearsal too.
+        with pytest.raises(AlreadyExistsError, match="the name new belongs to model newer"):
+            trial.register("new", model)
+        with pytest.raises(AlreadyExistsError, match="belongs to another model"):
+            trial.rename("zed", "new")
+        assert trial.add_dataset("d", data).semver == "1.0.0"
+        data.write_text("id,x\n1,2\n2,3\n")
+        assert trial.add_dataset("d", data).semver == "1.1.0"
+    assert registry._context.lake.reservations() == before
+    assert [registry.register(name, model).version for name in ("zed", "new", "newer", "m")] == [1, 1, 1, 2]
+    assert registry.add_dataset("d", data).semver == "1.0.0"
+
+
+def test_a_rehearsal_passes_over_what_other_branches_have(registry: Registry, model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("id,x\n1,2\n")
+    registry.register("m", model)
+    exp = registry.create_branch("exp")
+    exp.register("m", model)
+    exp.register("other", model)
+    exp.rename("other", "another")
+    exp.add_dataset("d", data)
+    data.write_text("id,x\n1,2\n2,3\n")
+    with registry.rehearse() as trial:
+        assert trial.register("m", model).version == 3
+        assert trial.add_dataset("d", data).semver == "2.0.0"
+        with pytest.raises(AlreadyExistsError, match="the name another belongs to another model"):
+            trial.rename("m", "another")
     assert registry.register("m", model).version == 3
+
+
+def test_nothing_that_would_stay_is_done_in_a_rehearsal(registry: Registry, model: Path, tmp_path: Path) -> None:
+    registry.register("m", model)
+    registry.create_branch("exp")
+    registry.create_tag("rel")
+    branches, tags = registry.branches(), registry.tags()
+    with registry.rehearse() as trial:
+        calls: dict[str, list[Callable[[], object]]] = {
+            "branch": [lambda: trial.create_branch("x"), lambda: trial.delete_branch("exp")],
+            "tag": [lambda: trial.create_tag("x"), lambda: trial.delete_tag("rel")],
+            "push": [lambda: trial.push(str(tmp_path / "there"))],
+            "pull-from": [lambda: trial.pull_from(str(tmp_path / "there"))],
+            "gc": [lambda: trial.gc(grace=0)],
+        }
+        for command, each in calls.items():
+            for call in each:
+                with pytest.raises(InvalidInputError, match=f"`headwater {command}` can't be rehearsed") as caught:
+                    call()
+                assert caught.value.hint == REFUSED[command]
+        assert trial.gc(dry_run=True).dry_run
+    assert (registry.branches(), registry.tags()) == (branches, tags)
+    assert not (tmp_path / "there").exists()
 
 
 def test_a_rehearsal_ends_whatever_happens(registry: Registry, model: Path) -> None:
@@ -112,6 +178,12 @@ def test_other_processes_work_in_a_rehearsal(registry: Registry, model: Path) ->
     registry.register("m", model)
     script = f"import headwater; headwater.open().register('m', {str(model)!r})"
     with registry.rehearse() as trial:
+        # The name of the branch alone says what may be written.
+        with (
+            headwater.open(trial.url, branch=trial.working_branch) as other,
+            pytest.raises(InvalidInputError, match="a rehearsal writes to a branch of its own, not to 'main'"),
+        ):
+            other.branch("main").set_alias("m", "champion", 1)
         where = {"HEADWATER_LAKE": trial.url, "HEADWATER_BRANCH": trial.working_branch, "HEADWATER_ACTOR": "child"}
         subprocess.run([sys.executable, "-c", script], env={**os.environ, **where}, check=True, timeout=120)
         assert [(each.version, each.actor) for each in trial.versions("m")] == [(2, "child"), (1, "tester")]
@@ -191,6 +263,20 @@ def test_a_rehearsal_prints_one_document(cli: CommandLine, registry: Registry, m
     assert cli("rehearse", "log").stderr == ""
 
 
+def test_a_merge_that_is_refused_in_a_rehearsal_names_the_branch(cli: CommandLine, registry: Registry) -> None:
+    registry.create_branch("exp").describe("m", "theirs")
+    registry.describe("m", "ours")
+    result = run("rehearse", "merge", "exp")
+    assert result.returncode == 4
+    assert result.stderr.splitlines() == [
+        "nothing of it is kept: this was a rehearsal",
+        "error: main and exp disagree about description:m",
+        "hint: take --ours (main) or --theirs (exp), or settle one: --resolve description:m=theirs",
+    ]
+    assert "the rehearsal" in cli.out("rehearse", "merge", "exp", "--theirs")
+    assert registry.model("m").description == "ours"
+
+
 def test_a_command_that_fails_in_a_rehearsal_fails_as_ever(cli: CommandLine, registry: Registry, model: Path) -> None:
     head = registry.head
     assert cli.error("rehearse", "alias", "set", "m", "champion", "9", status=1)[1] == "there is no version m/9"
@@ -251,7 +337,8 @@ def test_a_merge_with_conflicts_prints_them_in_a_rehearsal_too(
     assert "alias m@champion: 2 -> 1" in cli.out("rehearse", "merge", "exp", "--theirs").replace("→", "->")
     kind, message, _ = cli.error("rehearse", "merge", "main", "--into", "exp", status=2)
     assert (kind, message) == ("InvalidInputError", "a rehearsal writes to a branch of its own, not to 'exp'")
-    assert "1 transaction" in cli.out("rehearse", "merge", "main", "--branch", "exp", "--ours")
+    out = cli.out("rehearse", "merge", "main", "--branch", "exp", "--ours")
+    assert "has 2 transactions" in out  # what main did, and the merge that settles it
 
 
 def test_a_program_is_rehearsed_with_its_exit_status(cli: CommandLine, registry: Registry, model: Path) -> None:
@@ -271,6 +358,61 @@ def test_a_program_is_rehearsed_with_its_exit_status(cli: CommandLine, registry:
     assert registry.runs() == []
     assert [each.version for each in registry.versions("m")] == [1]
     assert _swept(registry) == 0
+
+
+def test_programs_in_a_rehearsal_change_nothing_outside_of_it(
+    cli: CommandLine, registry: Registry, model: Path, tmp_path: Path
+) -> None:
+    registry.create_branch("exp")
+    branches = registry.branches()
+    headwater_ = shlex.join(HEADWATER)
+    copy = tmp_path / "copy"
+    lines = [
+        "alias set m champion 1 --branch main",
+        "tag rel",
+        "branch exp -D",
+        "branch new",
+        f"push {copy}",
+        f"pull-from {copy}",
+        "gc --yes",
+        f"init {tmp_path / 'made'}",
+        "switch exp",
+    ]
+    script = "\n".join(
+        [*(f"{headwater_} {line}; echo status $?" for line in lines), f"{headwater_} alias set m inner 1"]
+    )
+    result = run("rehearse", "run", "--", "sh", "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("status 2\n") == len(lines), result.stdout + result.stderr
+    assert "a rehearsal writes to a branch of its own, not to 'main'" in result.stderr
+    for command in ("tag", "branch", "push", "pull-from", "gc", "init", "switch"):
+        assert f"`headwater {command}` can't be rehearsed" in result.stderr
+    assert "alias m@inner: 1" in result.stdout
+    assert (registry.branches(), registry.tags(), registry.aliases("m")) == (branches, [], [])
+    assert not copy.exists()
+    assert not (tmp_path / "made").exists()
+    assert _swept(registry) == 0
+
+
+def test_python_in_a_rehearsal_reads_other_branches_and_writes_none(cli: CommandLine, registry: Registry) -> None:
+    script = (
+        "import headwater\n"
+        "reg = headwater.open(branch='main')\n"
+        "print([each.version for each in reg.versions('m')])\n"
+        "for call in (lambda: reg.set_alias('m', 'champion', 1), lambda: reg.create_tag('rel')):\n"
+        "    try:\n"
+        "        call()\n"
+        "    except headwater.errors.InvalidInputError as error:\n"
+        "        print(error.message)\n"
+        "headwater.open().set_alias('m', 'inner', 1)\n"
+    )
+    result = run("rehearse", "run", "--", sys.executable, "-c", script)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(
+        "[1]\na rehearsal writes to a branch of its own, not to 'main'\n`headwater tag` can't be rehearsed\n"
+    )
+    assert "alias m@inner: 1" in result.stdout
+    assert (registry.tags(), registry.aliases("m")) == ([], [])
 
 
 def _started(words: list[str], lake: str) -> subprocess.Popen[str]:
@@ -296,7 +438,21 @@ def test_an_interrupted_rehearsal_is_thrown_away(cli: CommandLine, registry: Reg
     assert _swept(registry) == 0
 
 
-def test_a_killed_rehearsal_is_swept_when_it_is_a_day_old(cli: CommandLine, registry: Registry) -> None:
+def test_a_rehearsal_goes_on_for_a_week(
+    registry: Registry, registry_url: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever other writers' clocks say."""
+    with registry.rehearse() as trial:
+        for days, there in ((6, True), (8, False)):
+            later = now_micros() + days * DAY
+            with monkeypatch.context() as patched, headwater.open(registry_url) as other:
+                patched.setattr("headwater.transaction.now_micros", lambda later=later: later)
+                other.register(f"m{days}", model)
+            lake = registry._context.lake
+            assert (trial.working_branch in lake.branches(hidden=True)) == there
+
+
+def test_a_killed_rehearsal_is_swept_in_the_end(cli: CommandLine, registry: Registry) -> None:
     head = registry.head
     process = _started(WAITS, registry.url)
     process.kill()

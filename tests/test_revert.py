@@ -456,7 +456,10 @@ def test_what_rests_on_it_is_named_and_keeps_it_unless_forced(small: Registry) -
         f" what serves production of m (m/1), deployment {deployment.deployment_id} of m/1 in production,"
         " m/2 (derived from m/1)"
     )
-    assert caught.value.hint == "undo or move that first, or `--force` leaves it as it is"
+    assert (
+        caught.value.hint
+        == "undo or move that first, or --force undoes it all the same; these then point at something hidden"
+    )
     assert newest(small) == before
 
     done = small.revert(version.commit, force=True)
@@ -684,6 +687,10 @@ def test_predictions_that_two_branches_took_in_stay_where_one_of_them_is_undone(
     small.revert("main")
     assert small.sql("SELECT count(*), count(DISTINCT prediction_id) FROM predictions").fetchall() == [(4, 4)]
     assert small.predictions_of(deployment.deployment_id) == 4
+    small.revert(first.commit)
+    small.revert(exp.log(limit=1)[0].commit)
+    for table, count in (("predictions", 0), ("lake.predictions", 4)):
+        assert small.sql(f"SELECT count(*) FROM {table}").fetchall() == [(count,)], table
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -779,7 +786,7 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
 
     dry = cli.out(*at, "revert", moved[:12], "--dry-run")
     assert dry.splitlines() == [
-        f"{moved[:12]} (alias m@champion is version 2, was 1) would be undone",
+        f"{moved[:12]} would be undone: alias m@champion is version 2, was 1",
         "  m@champion: m/1, was m/2",
     ]
     kind, message, hint = cli.error(*at, "revert", registered, status=4)
@@ -787,7 +794,7 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
         "ConflictError",
         "'register m/2' can't be undone while something rests on it: m@champion (m/2)",
     )
-    assert hint == "undo or move that first, or `--force` leaves it as it is"
+    assert hint == "undo or move that first, or --force undoes it all the same; these then point at something hidden"
     done = cli.json(*at, "revert", moved[:12], "--reason", "worse on JFK")
     assert done["undone"] == moved
     assert done["reason"] == "worse on JFK"
@@ -795,8 +802,8 @@ def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> Non
     assert cli.json(*at, "log", "--limit", 1)[0]["commit"] == done["commit"]
     cli(*at, "alias", "set", "m", "challenger", 2)
     forced = cli(*at, "revert", registered, "--force")
-    assert forced.stdout.splitlines()[1] == "  m/2: hidden"
-    assert forced.stderr.splitlines() == ["something rests on what is hidden:", "  m@challenger (m/2)"]
+    assert forced.stdout.splitlines()[1] == "  m/2: reverted"
+    assert forced.stderr.splitlines() == ["something rests on what is reverted:", "  m@challenger (m/2)"]
     assert cli.error(*at, "revert", registered, status=4)[1].startswith(f"commit {registered[:12]} is undone already")
     assert cli.error(*at, "revert", "nothing", status=1)[0] == "NotFoundError"
     assert cli.error(*at, "revert", status=2)[0] == "UsageError"

@@ -160,7 +160,7 @@ def test_a_full_disk_is_said_with_what_is_lost(tmp_path: Path) -> None:
     assert [kind for kind, _ in told["said"]] == ["LakeError", "LakeError"]
     assert "in memory only" in told["said"][0][1]
     assert "full" in told["said"][0][1]
-    assert "points are lost" in told["said"][1][1]
+    assert "points lost" in told["said"][1][1]
     lost = int(told["said"][1][1].split(": ")[1].split(" points")[0].replace(",", ""))
     assert told["points"] + lost == 61 * 200_000
     assert told["points"] > 0

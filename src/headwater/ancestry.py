@@ -25,10 +25,12 @@ class Standing:
         ahead: What only it has, parents first: transactions, and commits that other programs made. Merges are left
             out, since what they brought is counted, unless they settled something.
         behind: How many of these only the other has.
+        merged: Commits that both have because a merge brought them to the other one.
     """
 
     ahead: tuple[Commit, ...]
     behind: int
+    merged: frozenset[str] = frozenset()
 
 
 def commits_beyond(lake: Lake, fold: Fold, right: str) -> list[Commit]:
@@ -67,7 +69,7 @@ def standing(lake: Lake, fold: Fold, right: str, new: Sequence[Commit] | None = 
             ahead.append(commit)
         elif twin[1] > position and twin[0] not in aside:
             behind -= 1
-    return Standing(tuple(ahead), behind)
+    return Standing(tuple(ahead), behind, frozenset(aside))
 
 
 def shared(fold: Fold, right: str, new: Sequence[Commit]) -> Callable[[str], bool]:

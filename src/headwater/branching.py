@@ -17,6 +17,7 @@ from headwater.lake import refs
 from headwater.lake.base import HIDDEN_PREFIX, REHEARSAL_PREFIX, Commit, Lake
 from headwater.names import check_branch, check_tag, shown
 from headwater.state import Fold
+from headwater.withdrawn import told, withdrawn
 
 __all__ = ["Branch", "Branches", "Tag", "contents", "words"]
 
@@ -27,8 +28,10 @@ _NOUNS = {
     "deploy": ("deployment", "deployments"),
     "alias": ("alias", "aliases"),
     "stage": ("stage", "stages"),
-    "log-predictions": ("deployment's predictions", "deployments' predictions"),
+    "log-predictions": ("batch of predictions", "batches of predictions"),
+    "log-outcomes": ("batch of outcomes", "batches of outcomes"),
 }
+_BATCHES = frozenset({"log-predictions", "log-outcomes"})
 _OTHER = "change"
 
 
@@ -45,6 +48,8 @@ class Branch:
         ahead: How many transactions it has that the default branch lacks. Merges are not counted.
         behind: How many the default branch has that it lacks.
         contents: What those are that only it has: how many of each kind, such as `{"version": 2, "run": 1}`.
+        reverted_by: Commits of the default branch that undid what merges of it had brought; undoing them brings it
+            back.
     """
 
     name: str
@@ -55,6 +60,12 @@ class Branch:
     ahead: int
     behind: int
     contents: Mapping[str, int]
+    reverted_by: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one has to know of it, in words."""
+        return tuple(told(self.name, self.reverted_by))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +108,13 @@ class Branches:
             ahead=len(stands.ahead),
             behind=stands.behind,
             contents=contents(stands.ahead),
+            reverted_by=withdrawn(fold, stands),
         )
 
     def create(self, name: str, source: str | None) -> None:
         """Make a branch of everything at a ref, by default at what is read."""
         check_branch(name)
+        self._context.check_real("branch")
         self._context.lake.create_branch(name, self._commit(source))
 
     def _commit(self, ref: str | None) -> str:
@@ -114,6 +127,7 @@ class Branches:
     def delete(self, name: str, *, force: bool) -> Branch:
         """Delete a branch. See `Registry.delete_branch`."""
         it = self._context
+        it.check_real("branch")
         lake = it.lake
         head = refs.head(lake, name)
         if name.startswith(HIDDEN_PREFIX):
@@ -133,6 +147,11 @@ class Branches:
                     f"branch {name!r} has what {lake.default_branch!r} lacks: {words(found.contents)}",
                     hint=f"`headwater merge {name}` brings it over; --force deletes it all the same",
                 )
+            if found.reverted_by and not force and self._lacks(head):
+                raise ConflictError(
+                    f"branch {name!r} has what {lake.default_branch!r} shows no more: {found.notes[0].split(';')[0]}",
+                    hint=f"{found.notes[0].split('; ')[1]}; --force deletes the branch all the same",
+                )
             lake.delete_branch(name)
         it.folds.forget(name)
         return found
@@ -142,7 +161,8 @@ class Branches:
         if self._context.branch == self._context.lake.default_branch or self._context.commit is not None:
             return True
         with self._context.reading() as fold:
-            return bool(standing(self._context.lake, fold, head).ahead)
+            stands = standing(self._context.lake, fold, head)
+            return bool(stands.ahead or withdrawn(fold, stands))
 
     def begin_rehearsal(self) -> str:
         """Make a hidden branch of what is read, which other processes can work on too, and return its name."""
@@ -151,7 +171,7 @@ class Branches:
         return name
 
     def end_rehearsal(self, name: str) -> None:
-        """Throw a rehearsal's branch away; one that can't be now is swept when it is a day old."""
+        """Throw a rehearsal's branch away; one that can't be now is swept when it is a week old."""
         with suppress(HeadwaterError):
             self._context.lake.delete_branch(name)
         self._context.folds.forget(name)
@@ -180,6 +200,7 @@ class Branches:
     def create_tag(self, name: str, ref: str | None) -> Tag:
         """Make a tag of a ref, by default of what is read."""
         check_tag(name)
+        self._context.check_real("tag")
         lake, commit = self._context.lake, self._commit(ref)
         lake.create_tag(name, commit)
         made = lake.get_commit(commit)
@@ -187,6 +208,7 @@ class Branches:
 
     def delete_tag(self, name: str) -> str:
         """Delete a tag and return the commit that it named."""
+        self._context.check_real("tag")
         lake = self._context.lake
         tags = lake.tags()
         if name not in tags:
@@ -213,6 +235,8 @@ def contents(commits: Sequence[Commit]) -> dict[str, int]:
     for commit in commits:
         kind = commit.metadata.get(KIND, "")
         about = commit.metadata.get(SUBJECT) or commit.metadata.get(TX, commit.id)
+        if kind in _BATCHES:
+            about = commit.id
         if kind in _NOUNS:
             found.setdefault(_NOUNS[kind][0], set()).add(about)
         else:

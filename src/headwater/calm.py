@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,9 +29,13 @@ def connect(**settings: Any) -> DuckDBPyConnection:
     }
     connection = duckdb.connect(config={**always, **settings})
     connection.execute("SET TimeZone = 'UTC'")
-    # In a notebook without ipywidgets DuckDB refuses the setting; there it has no bar to show either.
-    with contextlib.suppress(duckdb.Error):
+    try:
         connection.execute("SET enable_progress_bar = false")
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except duckdb.Error:
+        # In a notebook without ipywidgets DuckDB refuses the setting; there it has no bar to show either.
+        pass
     return connection
 
 

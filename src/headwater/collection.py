@@ -106,6 +106,8 @@ class Collection:
         cache_limit: int = CACHE_LIMIT,
     ) -> Collected:
         """Delete what nothing leads to. See `Registry.gc`."""
+        if not dry_run:
+            self._context.check_real("gc")
         lake = self._context.lake
         days = _days(grace)
         before = now_micros() - int(days * 86_400_000_000)

@@ -59,6 +59,10 @@ def contracted(parents: Parents, order: Sequence[str], shown: Collection[str]) -
 def _reduced(commits: Iterable[str], found: Mapping[str, tuple[str, ...]], rank: Mapping[str, int]) -> tuple[str, ...]:
     """Return commits without those that others of them descend from."""
     wanted = list(commits)
+    for one, other in (wanted, wanted[::-1]) if len(wanted) == 2 else ():
+        # So it is of nearly every landing: what it brought stands on what was there.
+        if other in found.get(one, ()):
+            return (one,)
     left = set(wanted)
     lowest = min(rank.get(commit, 0) for commit in wanted)
     todo = [(-rank.get(commit, 0), commit) for commit in wanted]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from headwater.lake import connect
 from headwater.lake.objects import disk_errors
 
-__all__ = ["FOLDER", "REPRODUCE", "Settings", "current", "find", "load", "switch", "write"]
+__all__ = ["FOLDER", "REPRODUCE", "Settings", "current", "find", "followed", "load", "switch", "write"]
 
 FOLDER = ".headwater"
 REPRODUCE = "HEADWATER_REPRODUCE"
@@ -72,7 +73,8 @@ def load(
         return Settings(scratch, None, environ.get("HEADWATER_ACTOR") or _user())
     path = find(Path.cwd() if start is None else start)
     kept = _read(path) if path is not None else {}
-    url = _first(lake, environ.get("HEADWATER_LAKE"), _located(kept.get("lake"), path))
+    named = _first(lake, environ.get("HEADWATER_LAKE"))
+    url = followed(named) if named is not None else _located(kept.get("lake"), path)
     if url is None:
         raise NotFoundError("there is no lake here", hint="`headwater init` makes one; or name one with --lake URL")
     # A branch that a file names belongs to the lake that the file names.
@@ -81,6 +83,25 @@ def load(
     if not who.strip() or len(who) > 250 or not who.isprintable():
         raise InvalidInputError(f"not somebody's name: {who[:80]!r}", hint="give --actor 1 to 250 printable characters")
     return Settings(url, _first(branch, environ.get("HEADWATER_BRANCH"), kept.get("branch") if same else None), who)
+
+
+def followed(url: str) -> str:
+    """Return the URL of the lake that a project's folder names in its `config.toml`; any other URL as it is.
+
+    Raises:
+        InvalidInputError: The file is not what `headwater init` writes.
+    """
+    if connect.is_remote(url) or (":" in url and not url.startswith("file:")):
+        return url
+    folder = Path(os.path.abspath(connect.folder_of(url)))
+    path = folder / FOLDER / _FILE
+    try:
+        if (folder / "lake.db").exists() or not path.is_file():
+            return url
+    except (OSError, ValueError):
+        return url
+    # What that file names is a lake, and is not followed again: there is no going round in circles.
+    return _located(_read(path).get("lake"), path) or url
 
 
 def _first(*values: str | None) -> str | None:

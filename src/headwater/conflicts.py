@@ -202,6 +202,7 @@ class Words:
         }
         self._datasets = {row["dataset_id"]: (row["name"], row["semver"]) for row in new.rows.get("datasets", ())}
         self._names = {event["subject"]: event["value"] for event in new.standing() if event["kind"] == "name"}
+        self._superseded = new.superseded()
         self._commits = {commit.metadata.get("headwater.tx"): commit.id for commit in new.commits}
 
     def model_of(self, version_id: str) -> str | None:
@@ -238,7 +239,7 @@ class Words:
         if version is not None:
             return version
         if self._fold.one("SELECT 1 FROM models WHERE model_id = ?", subject) is not None:
-            return quote(name_of(self._fold, subject))
+            return quote(self._model(subject))
         dataset = self._datasets.get(subject) or self._fold.one(
             "SELECT name, semver FROM datasets WHERE dataset_id = ?", subject
         )
@@ -254,6 +255,12 @@ class Words:
         if found is None:
             return None
         model_id, number = found
-        known = self._fold.one("SELECT 1 FROM models WHERE model_id = ?", model_id) is not None
-        name = name_of(self._fold, model_id) if known else self._names.get(model_id) or model_id
-        return f"{quote(name)}/{number}"
+        return f"{quote(self._model(model_id))}/{number}"
+
+    def _model(self, model_id: str) -> str:
+        """Return the name that a model will have: the new one where the other side alone renamed it."""
+        ours = self._fold.standing(model_id, "name")
+        renamed = self._names.get(model_id)
+        if ours and (renamed is None or any(event_id not in self._superseded for event_id, _ in ours)):
+            return name_of(self._fold, model_id)
+        return renamed or model_id

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from headwater.errors import InvalidInputError
 from headwater.lake.base import Lake
+from headwater.rehearsals import refusal
 from headwater.state import Fold, Folds
 from headwater.transaction import Landing, Transaction, Upload, Writer
 
@@ -25,6 +26,7 @@ class Context:
         branch: The branch that is read and written.
         commit: A commit ID when the view is pinned to it, else None.
         ref: What the user called the view, for messages.
+        stands_for: Of a rehearsal: what its hidden branch is a copy of, as the user called it.
     """
 
     lake: Lake
@@ -34,6 +36,7 @@ class Context:
     commit: str | None
     ref: str
     actor: str
+    stands_for: str = ""
 
     @contextmanager
     def reading(self) -> Iterator[Fold]:
@@ -53,6 +56,18 @@ class Context:
         """
         if self.commit is not None:
             raise InvalidInputError(f"{self.ref!r} can be read, not written", hint="write on a branch instead")
+
+    def check_real(self, command: str) -> None:
+        """Make sure that this is no rehearsal, before something is changed that could not be thrown away with it.
+
+        Args:
+            command: What changes it, one of `rehearsals.REFUSED`.
+
+        Raises:
+            InvalidInputError: It is one.
+        """
+        if self.writer.only is not None:
+            raise refusal(command)
 
     def write(
         self,

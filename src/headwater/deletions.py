@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from headwater.conflicts import Conflict, Place, Side, Standing, Union
 from headwater.ids import from_micros
+from headwater.names import quote
 from headwater.tombstones import HIDDEN, RESTORED
 
 __all__ = ["Settling", "find_deletions", "settle"]
@@ -144,10 +145,10 @@ def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | Non
     by, sides = saying[0], frozenset[str]().union(*(union.sides(each.tx) for each in saying))
     if place[1] == "alias":
         if value is not None:
-            yield _Use(place, value, f"alias {place[2]}", by, sides)
+            yield _Use(place, value, f"@{quote(place[2])}", by, sides)
         return
     for each in json.loads(value or "[]"):
-        yield _Use(place, each["version_id"], f"serves {place[2]}", by, sides)
+        yield _Use(place, each["version_id"], f"serving {place[2]}", by, sides)
 
 
 def _places_of(union: Union, subject: str) -> list[Place]:
@@ -207,7 +208,9 @@ def _deletion(union: Union, subject: str, found: _Found) -> Deletion:
     ]
     used = [use.version_id for use in uses if _hiding(union, use.version_id) is not None]
     deleted = _side("deleted", found.by, HIDDEN, (found.by.event_id,))
-    kept = _side(", ".join(words), newest, RESTORED, tuple(use.by.event_id for use in uses if use.by.event_id))
+    kept = _side(
+        f"in use: {', '.join(words)}", newest, RESTORED, tuple(use.by.event_id for use in uses if use.by.event_id)
+    )
     return Deletion(
         name=union.words.name(subject, "tombstone", ""),
         kind="tombstone",

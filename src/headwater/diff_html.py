@@ -57,9 +57,9 @@ class _Diff(Protocol):
 def page(diff: _Diff) -> str:
     """Return a difference as HTML."""
     parts = [heading("difference", f"{diff.left} → {diff.right}")]
-    if not diff.commits:
+    if not diff:
         parts.append(paragraph(f"{diff.right} has nothing that {diff.left} lacks"))
-    if diff.commits or diff.lacking:
+    if diff or diff.lacking:
         parts.append(Markup(svg(diff)))
     if diff.models:
         rows = [(each.reference + _gone(each.deleted), each.recorded_at, each.actor) for each in diff.models]

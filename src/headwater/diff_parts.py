@@ -163,6 +163,8 @@ class ChangedLabel:
     subject: str
     conflict: str | None = None
     """What a merge calls it where the left side has set it too since they parted, to something else."""
+    reverted: bool = False
+    """Whether it was the undoing of something that set it."""
 
     @property
     def mark(self) -> str:
@@ -175,8 +177,8 @@ class ChangedLabel:
     def sentence(self) -> str:
         """What changed, in one line."""
         if self.kind == "tombstone":
-            gone = "reverted" if self.reference.startswith("commit ") else "deleted"
-            return f"{self.reference} is {gone if self.after == 'hidden' else 'back'}"
+            gone = "reverted" if self.reverted or self.reference.startswith("commit ") else "deleted"
+            return f"{self.reference} is {gone if self.after == 'hidden' else 'brought back'}"
         what = f"{self.kind} {self.key} of {self.reference}" if self.key else f"{self.kind} of {self.reference}"
         if self.kind == "alias":
             what = f"alias {self.reference}@{self.key}"

@@ -22,12 +22,12 @@ from headwater.diff_parts import (
     ChangedLabel,
 )
 from headwater.difference import Difference
-from headwater.fold import TX
+from headwater.fold import KIND, TX
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
 from headwater.landing import status_of
 from headwater.lookup import name_of
-from headwater.names import quote
+from headwater.names import counted, quote
 from headwater.state import Fold
 from headwater.tombstones import HIDDEN, is_hidden
 
@@ -39,7 +39,7 @@ _UNSAID = {"landed"}
 _TOLD_WITH = {
     "models": {"name", "tombstone"},
     "model_versions": {"description", "tag", "tombstone"},
-    "runs": {"param", "status", "tombstone"},
+    "runs": {"param", "status", "tombstone", "artifact", "tag", "description"},
     "datasets": {"description", "tombstone"},
     "deployments": {"tombstone"},
 }
@@ -71,6 +71,7 @@ class Words:
         self._fold = fold
         self._new = new
         self._commits = {each.metadata[TX]: each.id for each in new.commits if TX in each.metadata}
+        self._kinds = {each.metadata.get(TX): each.metadata.get(KIND) for each in new.commits}
         self._things = {table: self._by_id(table) for table in _IDS}
         self._events: dict[tuple[str, str, str], list[Event]] = {}
         for event in new.standing():
@@ -308,11 +309,8 @@ class Words:
         return next(((id_, number) for id_, number in rows if not is_hidden(self._fold, id_)), None)
 
     # -- what was changed ---------------------------------------------------------------------------------------
-    def labels(self) -> builtins.list[ChangedLabel]:
-        """Return what was set anew, of one kind after the other."""
-        names = {
-            (each.subject, each.kind, each.key): each.name for each in find_conflicts(Union(self._fold, self._new))
-        }
+    def changed(self) -> builtins.list[tuple[tuple[str, str, str], str | None, str | None]]:
+        """Return what was set anew, but for what is told with something new: its place, and its values as texts."""
         found = []
         for (subject, kind, key), events in self._events.items():
             told = any(kind in kinds and subject in self._things[table] for table, kinds in _TOLD_WITH.items())
@@ -323,7 +321,18 @@ class Words:
             after = self._said(kind, [event["value"] for event in events])
             if before == after or (kind == "tombstone" and before is None and after != HIDDEN):
                 continue
-            last = events[-1]
+            found.append(((subject, kind, key), before, after))
+        return found
+
+    def labels(self) -> builtins.list[ChangedLabel]:
+        """Return what was set anew, of one kind after the other."""
+        names = {
+            (each.subject, each.kind, each.key): each.name for each in find_conflicts(Union(self._fold, self._new))
+        }
+        found = []
+        for place, before, after in self.changed():
+            subject, kind, key = place
+            last = self._events[place][-1]
             found.append(
                 ChangedLabel(
                     kind=kind,
@@ -333,7 +342,8 @@ class Words:
                     after=after,
                     reason=last["reason"],
                     subject=subject,
-                    conflict=names.get((subject, kind, key)),
+                    conflict=names.get(place),
+                    reverted=self._kinds.get(last["tx"]) == "revert",
                     **self._common(last),
                 )
             )
@@ -363,11 +373,16 @@ class Words:
 
     @cached_property
     def _sayers(self) -> dict[str, Callable[[str], str]]:
-        return {"alias": self._alias, "traffic": self._traffic}
+        return {"alias": self._alias, "traffic": self._traffic, "artifact": self._artifact}
 
     def _alias(self, version_id: str) -> str:
         found = self._version(version_id)
         return str(found[1]) if found is not None else version_id
+
+    def _artifact(self, value: str) -> str:
+        found = json.loads(value)
+        # The end of the folder's ID tells one upload from the next.
+        return f"{counted(len(found['files']), 'file')} ({found['folder'].rpartition('-')[2]})"
 
     def _traffic(self, value: str) -> str:
         return ", ".join(

@@ -20,13 +20,16 @@ from headwater.diff_parts import (
 from headwater.difference import Difference, difference
 from headwater.errors import HeadwaterError, InvalidInputError, NotFoundError
 from headwater.fold import ACTOR, KIND, SUBJECT, TX
+from headwater.history import Graph
 from headwater.ids import from_micros
 from headwater.lake import refs
 from headwater.lake.base import Commit
 from headwater.model import LogEntry
-from headwater.names import parse_dataset, parse_model, shown
+from headwater.names import check_type, parse_dataset, parse_model, shown
+from headwater.parted import parted_datasets
 from headwater.schema import TABLES
 from headwater.state import Fold
+from headwater.withdrawn import told, withdrawn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +64,13 @@ class Diff:
     """New rows by table: all that stands above, and `metrics`, `predictions`, `outcomes`, `lineage`."""
     commits: tuple[LogEntry, ...] = field(default=(), repr=False)
     """The right side's transactions, newest first."""
+    reverted_by: tuple[str, ...] = ()
+    """Commits of the left side that undid what merges of the right one had brought."""
+    notes: tuple[str, ...] = ()
+    """What one has to know of it, in words: such reverts, and datasets that both sides went on from one version."""
 
     def __bool__(self) -> bool:
-        return bool(self.commits)
+        return bool(self.counts)
 
     def changed(self, kind: str) -> list[ChangedLabel]:
         """Return what was set anew of one kind, such as `alias`, `stage` or `policy`."""
@@ -122,6 +129,7 @@ class Diffs:
             yield fold, difference(context.lake, fold, other), (left, context.ref if right is None else right)
 
     def _resolve(self, ref: str) -> refs.Ref:
+        check_type(ref, "ref")
         try:
             return self._context.folds.resolve(ref)
         except (InvalidInputError, NotFoundError) as error:
@@ -156,7 +164,13 @@ class Diffs:
 
         words = Words(self._context.lake, fold, new)
         stands = standing(self._context.lake, fold, new.right, new.commits)
+        reverts = withdrawn(fold, stands)
         wrote = [each for each in new.commits if each.metadata.get(TX) in new.transactions]
+        shown_ids = {each.id for each in wrote}
+        graph = Graph(fold)
+        for each in new.commits:
+            graph.add(each.id, tuple(each.parents), each.micros, each.id in shown_ids)
+        _, onto = graph.contracted(shown_ids)
         return Diff(
             left=left,
             right=right,
@@ -171,15 +185,17 @@ class Diffs:
             deployments=tuple(words.deployments()),
             events=tuple(words.labels()),
             counts={name: new.counts[name] for name in TABLES if new.counts.get(name)},
-            commits=tuple(_entry(each) for each in reversed(wrote)),
+            commits=tuple(_entry(each, onto[each.id]) for each in reversed(wrote)),
+            reverted_by=reverts,
+            notes=(*told(right, reverts), *parted_datasets(fold, new)),
         )
 
 
-def _entry(commit: Commit) -> LogEntry:
+def _entry(commit: Commit, onto: tuple[str, ...]) -> LogEntry:
     about = commit.metadata
     return LogEntry(
         commit.id,
-        commit.parents,
+        onto,
         from_micros(commit.micros),
         about.get(ACTOR),
         about.get(KIND),

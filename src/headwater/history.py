@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from headwater.ancestry import commits_beyond
 from headwater.commit_graph import contracted, newest_first
@@ -12,13 +13,14 @@ from headwater.context import Context
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.fold import ACTOR, KIND, SUBJECT, TX
 from headwater.ids import from_micros
+from headwater.lake import refs
 from headwater.lookup import model_id_of, models_named, version_row
 from headwater.model import LogEntry
 from headwater.names import check_limit, parse_dataset, parse_model, quote, shown
 from headwater.state import Fold
 from headwater.urns import is_id, parse_urn
 
-__all__ = ["GraphRow", "History"]
+__all__ = ["Graph", "GraphRow", "History"]
 
 _COLUMNS = "c.id, c.parents, c.micros, c.actor, c.kind, c.subject, c.message"
 
@@ -48,6 +50,69 @@ class _Node:
     is_transaction: bool
 
 
+class Graph:
+    """Commits with their parents, some of them shown, from which it is told which of these stands on which.
+
+    Args:
+        fold: Where commits that were not added are looked up, as far as they are asked about.
+    """
+
+    def __init__(self, fold: Fold) -> None:
+        self._fold = fold
+        self._parents: dict[str, tuple[str, ...]] = {}
+        self._micros: dict[str, int] = {}
+        self._shown: set[str] = set()
+
+    def add(self, commit: str, parents: tuple[str, ...], micros: int, is_shown: bool) -> None:
+        """Add a commit; one that is there already stays as it is."""
+        if commit not in self._parents:
+            self._parents[commit] = parents
+            self._micros[commit] = micros
+            if is_shown:
+                self._shown.add(commit)
+
+    def load(self, positions: Iterable[int]) -> None:
+        """Add what landed at some positions, of which transactions are shown."""
+        for part in _parts(sorted(positions)):
+            self._load(f"c.position IN ({_marks(part)})", part)
+
+    def load_range(self, first: int, last: int) -> None:
+        """Add what landed from one position to another, of which transactions are shown."""
+        self._load("c.position BETWEEN ? AND ?", (first, last))
+
+    def _load(self, condition: str, values: Sequence[object]) -> None:
+        rows = self._fold.rows(f"SELECT id, parents, micros, tx IS NOT NULL FROM commits c WHERE {condition}", *values)
+        for commit, parents, micros, is_shown in rows:
+            self.add(commit, tuple(parents.split()), micros, bool(is_shown))
+
+    def contracted(self, wanted: Collection[str]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+        """Return all commits, newest first, and of each the shown ones that it stands on directly.
+
+        Args:
+            wanted: Those of which it has to be right; what they stand on is looked up where it was not added.
+        """
+        while True:
+            order = newest_first(self._parents, self._micros)
+            onto = contracted(self._parents, order, self._shown)
+            beyond = sorted({each for commit in wanted for each in onto[commit] if each not in self._parents})
+            landed: set[int] = set()
+            for part in _parts(beyond):
+                sql = f"SELECT DISTINCT position FROM commits WHERE tx IS NULL AND id IN ({_marks(part)})"
+                landed.update(position for (position,) in self._fold.rows(sql, *part))
+            if not landed:
+                return order, onto
+            self.load(landed)
+
+
+def _parts(values: list[Any]) -> Iterator[list[Any]]:
+    """Yield some of the values after others, no more of them than a query takes."""
+    return (values[first : first + 500] for first in range(0, len(values), 500))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
 class History:
     """The service for the log."""
 
@@ -64,12 +129,20 @@ class History:
         with self._context.reading() as fold:
             condition, parameters = self._about(fold, reference)
             rows = fold.rows(
-                f"SELECT {_COLUMNS} FROM commits c WHERE tx IS NOT NULL AND {condition}"
+                f"SELECT {_COLUMNS}, c.position FROM commits c WHERE tx IS NOT NULL AND {condition}"
                 " ORDER BY c.position DESC, c.micros DESC, c.id LIMIT ?",
                 *parameters,
                 -1 if limit is None else limit,
             )
-        return [_entry(*row) for row in rows]
+            graph = Graph(fold)
+            positions = {row[-1] for row in rows}
+            if reference is None and rows:
+                # What the last ones stand on is mostly what landed just before.
+                graph.load_range(rows[-1][-1] - 1, rows[0][-1])
+            else:
+                graph.load(positions)
+            _, onto = graph.contracted([row[0] for row in rows])
+        return [replace(_entry(*row[:-1]), parents=onto[row[0]]) for row in rows]
 
     # -- the graph ----------------------------------------------------------------------------------------------
     def graph(
@@ -80,15 +153,16 @@ class History:
         with self._context.reading() as fold:
             nodes, heads = self._nodes(fold, None if reference is not None else limit, every_branch)
             wanted = self._wanted(fold, reference, every_branch)
-        parents = {commit: node.entry.parents for commit, node in nodes.items()}
-        order = newest_first(parents, {commit: node.micros for commit, node in nodes.items()})
-        drawn = {
-            commit for commit, node in nodes.items() if node.is_transaction and (wanted is None or commit in wanted)
-        }
-        onto = contracted(parents, order, drawn)
+            drawn = {
+                commit for commit, node in nodes.items() if node.is_transaction and (wanted is None or commit in wanted)
+            }
+            graph = Graph(fold)
+            for commit, node in nodes.items():
+                graph.add(commit, node.entry.parents, node.micros, commit in drawn)
+            order, onto = graph.contracted(drawn)
         named = _named(heads, drawn, onto) if reference is None else {}
         rows = [
-            GraphRow(nodes[commit].entry, onto[commit], tuple(named.get(commit, ())))
+            GraphRow(replace(nodes[commit].entry, parents=onto[commit]), onto[commit], tuple(named.get(commit, ())))
             for commit in order
             if commit in drawn
         ]
@@ -171,23 +245,13 @@ class History:
         if urn.kind == "model" or (urn.kind == "" and not self._is_run(fold, urn.name)):
             with contextlib.suppress(NotFoundError):
                 return _about_model(fold, urn.name)
-            if urn.kind == "" and self._is_ref(reference):
-                raise InvalidInputError(
-                    f"{shown(reference)} is a branch, tag or commit",
-                    hint=f"`headwater log --ref {reference}` shows what happened up to it",
-                )
+            if urn.kind == "" and (meant := refs.mistaken(self._context.folds.resolve, reference)) is not None:
+                raise InvalidInputError(f"{shown(reference)} is {meant[0]}", hint=meant[1])
             return _about_model(fold, urn.name)
         return self._about_node(fold, reference if urn.kind else f"run:{urn.name}")
 
     def _is_run(self, fold: Fold, name: str) -> bool:
         return is_id(name) and fold.one("SELECT 1 FROM runs WHERE run_id = ?", name) is not None
-
-    def _is_ref(self, text: str) -> bool:
-
-        with contextlib.suppress(NotFoundError, InvalidInputError):
-            self._context.folds.resolve(text)
-            return True
-        return False
 
     def _about_node(self, fold: Fold, urn: str) -> tuple[str, tuple[object, ...]]:
         """Return a condition for a node of the lineage that is no model."""

@@ -20,6 +20,7 @@ from headwater.errors import HeadwaterError, NotFoundError
 from headwater.frames import Content
 from headwater.ids import new_id, now_micros, timestamp
 from headwater.lake.base import REHEARSAL_PREFIX, Lake
+from headwater.names import counted
 from headwater.spool import SUFFIX, Spool, is_owned
 from headwater.tombstones import visible
 from headwater.transaction import Transaction
@@ -146,7 +147,7 @@ def _land(
     if last > done:
         tx.event(run_id, "landed", str(last), key=key)
     tx.subject = f"run:{run_id}"
-    what = [f"{content.count:,} points"] if content.count else []
+    what = [counted(content.count, "point")] if content.count else []
     what += [ended["status"]] if ended is not None else []
     tx.message = f"run {run_id}: {', '.join(what) or 'changed'}"
     return landed

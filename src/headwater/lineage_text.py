@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from headwater.lineage_nodes import RELATIONS, Edge, Graph, Node, neighbours
+from headwater.names import counted
 
 __all__ = ["facts_of", "mermaid", "tree"]
 
@@ -43,7 +44,7 @@ def _model(facts: Mapping[str, Any]) -> list[str]:
 def _dataset(facts: Mapping[str, Any]) -> list[str]:
     matching = facts.get("matching_rows")
     return [
-        f"{matching:,} matching rows" if matching is not None else facts.get("not_asked", ""),
+        counted(matching, "matching row") if matching is not None else facts.get("not_asked", ""),
         "deleted" if facts["deleted"] else "",
         f"{facts['rows']:,} rows" if facts["rows"] is not None else f"{facts['bytes']:,} bytes",
         _commit(facts),

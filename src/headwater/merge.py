@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from headwater.ancestry import SETTLED
+from headwater.ancestry import SETTLED, standing
 from headwater.conflicts import Conflict, MergeConflictError, Place, Union, find_conflicts, side_for
 from headwater.context import Context
 from headwater.deletions import Settling, find_deletions, settle
+from headwater.diff_words import Words
 from headwater.difference import Difference, check_keys, difference
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
 from headwater.lake import refs
+from headwater.names import check_type, counted, shown
+from headwater.parted import parted_datasets
 from headwater.state import Fold
 from headwater.transaction import Transaction
+from headwater.withdrawn import told, withdrawn
 
 __all__ = ["SOURCE", "Merge", "Merges"]
 
@@ -26,15 +30,15 @@ SOURCE = "headwater.source"
 """Commit metadata of a merge: what was merged, as the user called it."""
 
 _WORDS = {
-    "models": ("model", "models"),
-    "model_versions": ("version", "versions"),
-    "runs": ("run", "runs"),
-    "datasets": ("dataset version", "dataset versions"),
-    "deployments": ("deployment", "deployments"),
-    "events": ("change", "changes"),
-    "metrics": ("metric", "metrics"),
-    "predictions": ("prediction", "predictions"),
-    "outcomes": ("outcome", "outcomes"),
+    "models": "model",
+    "model_versions": "version",
+    "runs": "run",
+    "datasets": "dataset version",
+    "deployments": "deployment",
+    "events": "change",
+    "metrics": "metric",
+    "predictions": "prediction",
+    "outcomes": "outcome",
 }
 
 
@@ -53,6 +57,10 @@ class Merge:
         conflicts: What both sides had changed; settled where `commit` is there.
         settled: By the conflict's name, the side that was taken.
         dry_run: Whether it was only asked for.
+        changes: How many things that the target had, or their names, were set anew: what was said of new ones is no
+            change.
+        reverted_by: Commits of the target that undid what earlier merges of the source had brought.
+        notes: What one has to know of it, in words: such reverts, and datasets that both went on from one version.
     """
 
     source: str
@@ -65,6 +73,9 @@ class Merge:
     conflicts: tuple[Conflict, ...]
     settled: Mapping[str, str]
     dry_run: bool = False
+    changes: int = 0
+    reverted_by: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool:
@@ -73,11 +84,11 @@ class Merge:
 
     def words(self) -> str:
         """Return what it brought, such as `2 versions, 1 run`."""
-        return ", ".join(
-            f"{count:,} {_WORDS[table][count != 1]}"
-            for table in _WORDS
-            if (count := self.rows.get(table, 0)) and (table != "models" or "model_versions" not in self.rows)
-        )
+        counts = {**self.rows, "events": self.changes}
+        if counts.get("model_versions"):
+            counts["models"] = 0
+        found = [counted(counts[table], noun) for table, noun in _WORDS.items() if counts.get(table)]
+        return ", ".join(found) or counted(self.transactions, "transaction")
 
 
 class Merges:
@@ -112,6 +123,12 @@ class Merges:
             dry_run: Write nothing.
             called: What people call the source, if not by its ref.
         """
+        given: object = resolve
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidInputError(
+                f"not choices: {shown(repr(given))}", hint='give a side by conflict: {"alias:m@champion": "theirs"}'
+            )
+        check_type(source, "ref")
         target = self._target(into)
         choice = dict(resolve or {})
         if ours and theirs:
@@ -146,6 +163,7 @@ class Merges:
                     f"there is no conflict {min(unknown)!r}",
                     hint=f"there are {names}" if names else "there is none at all",
                 )
+            reverts = withdrawn(fold, standing(self._context.lake, fold, found, new.commits))
             wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
             return Merge(
                 source=source,
@@ -158,6 +176,9 @@ class Merges:
                 conflicts=tuple(conflicts),
                 settled=chosen,
                 dry_run=dry_run,
+                changes=len(Words(self._context.lake, fold, new).changed()),
+                reverted_by=reverts,
+                notes=(*told(source, reverts), *parted_datasets(fold, new)),
             ), {place: event for place, event in decided.items() if event is not None}
 
         def work(tx: Transaction) -> Merge:
@@ -167,7 +188,7 @@ class Merges:
                 return result
             if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.ref)
+                raise MergeConflictError(open_ones, source, target.stands_for or target.ref)
             tx.join(new)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
@@ -193,7 +214,7 @@ class Merges:
         if into in it.lake.tags():
             raise InvalidInputError(f"{into!r} is a tag, which never moves", hint="merge into a branch")
         refs.head(it.lake, into)
-        return replace(it, branch=into, commit=None, ref=into)
+        return replace(it, branch=into, commit=None, ref=into, stands_for="")
 
     def _source(self, source: str, target: Context) -> str:
         if "://" in source or source.startswith((".", "/")):

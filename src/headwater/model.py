@@ -299,7 +299,12 @@ class DatasetDiff:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One transaction of the log, newest first: what happened, who did it, and the commit that holds it."""
+    """One transaction of the log, newest first: what happened, who did it, and the commit that holds it.
+
+    `parents` are the commits of the transactions that it stands on directly, its own line's first: of a merge, the one
+    before on the branch, and the newest that was brought. A limit may have cut them off the log. The commits as a lake
+    keeps them, with those between that land transactions, are in SQL's `lake.commits`.
+    """
 
     commit: str
     parents: tuple[str, ...]

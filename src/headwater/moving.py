@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from headwater import clashes, marker
+from headwater import clashes, config, marker
 from headwater.conflicts import MergeConflictError
 from headwater.context import Context
 from headwater.errors import (
@@ -98,6 +98,7 @@ class Moving:
 
     def push(self, url: str, branches: Collection[str] | None, *, storage_namespace: str | None, tell: Tell) -> Moved:
         """Bring what this lake has to another; see `Registry.push`."""
+        self._context.check_real("push")
         with _opened(url, self._context.lake, make=True, storage_namespace=storage_namespace) as there:
             fresh = _check_related(self._context.lake, there)
             chosen = _chosen(self._context.lake, branches, there if fresh else None)
@@ -105,6 +106,7 @@ class Moving:
 
     def pull(self, url: str, branches: Collection[str] | None, *, settle: Mapping[str, Any], tell: Tell) -> Moved:
         """Bring what another lake has to this one; see `Registry.pull_from`."""
+        self._context.check_real("pull-from")
         here = self._context.lake
         with _opened(url, here, make=False, storage_namespace=None) as there:
             fresh = _check_related(there, here)
@@ -205,7 +207,9 @@ def _opened(url: str, here: Lake, *, make: bool, storage_namespace: str | None) 
     Raises:
         InvalidInputError: It is this lake.
     """
-    check_text(url, "URL")
+    if not check_text(url, "URL").strip():
+        raise InvalidInputError("the URL of the other lake is empty", hint="give a folder, or lakefs://host/repository")
+    url = config.followed(url)
     if lakes.is_same(url, here.url):
         raise InvalidInputError(f"{shown(url)} is this lake itself", hint="name another one")
     if make and (storage_namespace is not None or lakes.can_be_made(url)):

@@ -22,6 +22,8 @@ __all__ = [
     "check_name",
     "check_tag",
     "check_text",
+    "check_type",
+    "counted",
     "parse_dataset",
     "parse_model",
     "parse_number",
@@ -79,9 +81,11 @@ def quote(name: str) -> str:
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """Return any text, safe for a terminal and not too long (in characters), in quotes."""
-    cut = text if len(text) <= longest else text[: longest - 3] + "..."
-    return repr(cut).encode("ascii", "backslashreplace").decode()
+    """Return any text, safe for a terminal and not too long (in characters), in quotes.
+
+    Letters stay as they were typed; what can't be printed is escaped, and where it is written, what can't be encoded.
+    """
+    return repr(text if len(text) <= longest else text[: longest - 3] + "...")
 
 
 def shown_path(path: str) -> str:
@@ -127,12 +131,24 @@ def check_alias(alias: str) -> str:
     return alias
 
 
+def check_type(text: object, what: str) -> str:
+    """Return text that a program gave, which may have given anything.
+
+    Raises:
+        InvalidInputError: It is no text.
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"not a {what}: {shown(repr(text))}", hint="give its name as text")
+    return text
+
+
 def check_branch(branch: str) -> str:
     """Return the name of a new branch.
 
     Raises:
         InvalidInputError: It is malformed, could be taken for a commit ID, or is Headwater's own.
     """
+    check_type(branch, "name for a branch")
     if not _BRANCH.fullmatch(branch) or len(branch) > _LONGEST_KEY:
         raise InvalidInputError(f"not a name for a branch: {shown(branch)}", hint=_branch_hint(branch))
     return _check_ref(branch, "branch")
@@ -141,8 +157,10 @@ def check_branch(branch: str) -> str:
 def _branch_hint(branch: str) -> str:
     if len(branch) > _LONGEST_KEY:
         return f"it has {len(branch)} characters, and {_LONGEST_KEY} are allowed"
-    likely = re.sub(r"[^A-Za-z0-9_-]+", "-", unicodedata.normalize("NFKC", branch)).strip("-")
-    close = f"; {likely!r}, say" if _BRANCH.fullmatch(likely) else ""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", branch) if not unicodedata.combining(c))
+    likely = re.sub(r"[^A-Za-z0-9_-]+", "-", plain).strip("-")
+    # A letter or two that are left of a word are no name that anybody meant.
+    close = f"; {likely!r}, say" if _BRANCH.fullmatch(likely) and len(likely) > 2 else ""
     return f"use letters a-z and A-Z, digits, '_' and '-', and no '-' to begin with{close}"
 
 
@@ -152,7 +170,7 @@ def check_tag(tag: str) -> str:
     Raises:
         InvalidInputError: It is malformed, could be taken for a commit ID or a version, or is Headwater's own.
     """
-    what = f"not a name for a tag: {shown(tag)}"
+    what = f"not a name for a tag: {shown(check_type(tag, 'name for a tag'))}"
     if not _NAME.fullmatch(tag):
         if len(tag) > _LONGEST_NAME:
             hint = f"it has {len(tag)} characters, and {_LONGEST_NAME} are allowed"
@@ -357,3 +375,8 @@ def as_texts(values: Mapping[str, object] | None, what: str) -> dict[str, str]:
         InvalidInputError: A key or value can't be kept.
     """
     return {check_key(key, what): check_text(str(value), what) for key, value in (values or {}).items()}
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 file`, `3 files`, `2 batches`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

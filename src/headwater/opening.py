@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from headwater import active, config, marker
+from headwater import active, config, marker, rehearsals
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, LakeError, NotFoundError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
+from headwater.lake.base import REHEARSAL_PREFIX
 from headwater.marker import FORMAT, MARKER
+from headwater.names import shown_path
 from headwater.registry import Registry
 from headwater.state import Folds
 from headwater.transaction import Writer
@@ -18,7 +20,7 @@ from headwater.transaction import Writer
 if TYPE_CHECKING:
     from headwater.run import Run
 
-__all__ = ["FORMAT", "MARKER", "create", "current_run", "open"]
+__all__ = ["FORMAT", "MARKER", "create", "current_run", "open", "open_any"]
 
 
 def open(
@@ -33,30 +35,45 @@ def open(
         actor: Who acts. Else `$HEADWATER_ACTOR`, else the file's, else the operating system's user.
         ref: Read only, at this ref.
 
+    In a program that a rehearsal started (`$HEADWATER_REHEARSAL`), the rehearsal's hidden branch alone can be written.
+
     Raises:
         NotFoundError: No lake is named, or there is no such branch or ref.
         LakeError: The lake can't be used, isn't a registry, or was made by a newer Headwater.
     """
-    settings = config.load(lake=url, branch=branch, actor=actor)
+    return _open(config.load(lake=url, branch=branch, actor=actor), ref, named=branch)
+
+
+def open_any(url: str | None = None, *, actor: str | None = None) -> Registry:
+    """Open a registry as `open` does, also where the current branch is gone: for what can be done without one."""
+    return _open(config.load(lake=url, actor=actor), None, named=None, lenient=True)
+
+
+def _open(settings: config.Settings, ref: str | None, *, named: str | None, lenient: bool = False) -> Registry:
     lake = lakes.connect(settings.lake)
     try:
         marker.check(lake)
         folds = Folds(lake)
         name = settings.branch if settings.branch is not None else lake.default_branch
-        context = Context(lake, folds, Writer(lake, folds), name, None, name, settings.actor)
+        writer = Writer(lake, folds, only=_rehearsal(name))
+        context = Context(lake, folds, writer, name, None, name, settings.actor)
         if ref is not None and os.environ.get(config.REPRODUCE):
             # A scratch lake has no history; what was read at a ref is what is in it.
             ref = name
         if ref is not None:
             return Registry(context).at(ref)
-        if settings.branch is not None:
+        if settings.branch is not None and not lenient:
             try:
                 refs.head(lake, name)
             except NotFoundError as error:
-                if branch or os.environ.get("HEADWATER_BRANCH"):
+                if named:
                     raise
-                back = f"`headwater switch {lake.default_branch}` goes back to the default branch"
-                raise NotFoundError(f"{error.message}, the current one here", hint=back) from None
+                if os.environ.get("HEADWATER_BRANCH"):
+                    message, hint = f"{error.message}, which HEADWATER_BRANCH names", f"set or unset it; {error.hint}"
+                else:
+                    message = f"{error.message}, the current one here"
+                    hint = f"`headwater switch {lake.default_branch}` goes back to the default branch"
+                raise NotFoundError(message, hint=hint) from None
         return Registry(context)
     except BaseException:
         lake.close()
@@ -73,11 +90,19 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
 
     Raises:
         AlreadyExistsError: The folder holds a lake.
+        InvalidInputError: This process is part of a rehearsal.
         LakeError: It can't be made.
     """
     settings = config.load(lake=url, actor=actor)
     if os.environ.get(config.REPRODUCE):
         return open()
+    if rehearsals.branch() is not None:
+        raise rehearsals.refusal("init")
+    if (there := config.followed(url)) != url:
+        raise AlreadyExistsError(
+            f"there is a project in {shown_path(url)} already, with the lake {there}",
+            hint="--lake or HEADWATER_LAKE opens it, headwater.open(URL) in Python; or choose another folder",
+        )
     try:
         lake = lakes.create(url, storage_namespace=storage_namespace)
     except AlreadyExistsError:
@@ -101,6 +126,13 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
     except BaseException:
         lake.close()
         raise
+
+
+def _rehearsal(branch: str) -> str | None:
+    """Return the one branch that this process may write to, if a rehearsal started it or it works on one's branch."""
+    if os.environ.get(config.REPRODUCE):
+        return None
+    return rehearsals.branch() or (branch if branch.startswith(REHEARSAL_PREFIX) else None)
 
 
 def current_run() -> Run | None:

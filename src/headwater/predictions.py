@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.context import Context
 from headwater.errors import ConflictError, IntegrityError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros, is_id
-from headwater.names import parse_dataset, quote, shown
+from headwater.names import counted, parse_dataset, quote, shown
 from headwater.prediction_columns import OUTCOME, PREDICTION, Layout
 from headwater.prediction_files import RowFile
 from headwater.prediction_rows import OutcomeRows, PredictionRows, Rows
@@ -189,10 +189,10 @@ class Predictions:
                 version_id=made_by.version_id if made_by is not None else None,
                 span=pieces.span,
             )
-            what = "predictions" if made_by is not None else "outcomes"
+            what = "prediction" if made_by is not None else "outcome"
             about = f" of {made_by.reference} in {made_by.environment}" if made_by is not None else ""
             tx.subject = made_by.reference if made_by is not None else ""
-            tx.message = f"log {pieces.added:,} {what}{about}"
+            tx.message = f"log {counted(pieces.added, what)}{about}"
             return None
 
         landing = self._context.write(f"log-{pieces.table}", work, uploads)

@@ -115,7 +115,7 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
     def rehearse(self) -> Iterator[Rehearsal]:
         """Hold a registry on a hidden copy of what this one reads; all that is written to it is thrown away at the end.
 
-        Numbers that are cut meanwhile stay taken: they leave a gap, as a branch does that is thrown away.
+        Numbers and names that are given meanwhile are those that would be next, and none of them is reserved.
 
         Returns:
             The registry; its `difference()` says what was written so far.
@@ -123,7 +123,7 @@ class Registry(RunsPart, Serving, Branching, BetweenLakes):
         it = self._context
         name = self._branches.begin_rehearsal()
         writer = Writer(it.lake, it.folds, only=name)
-        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED)
+        context = replace(it, branch=name, commit=None, writer=writer, ref=Rehearsal.CALLED, stands_for=it.ref)
         rehearsal = Rehearsal(context, owner=False)
         rehearsal._of = it.commit or it.branch
         error: BaseException | None = None

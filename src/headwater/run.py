@@ -25,7 +25,7 @@ from headwater.context import Context
 from headwater.errors import HeadwaterError, InvalidInputError, LakeError
 from headwater.frames import NO_STEP, Series
 from headwater.model import ArtifactFile, DatasetVersion, ModelVersion, RunInfo
-from headwater.names import as_number, as_texts, canonical_slice, check_key, check_text, shown
+from headwater.names import as_number, as_texts, canonical_slice, check_key, check_text, counted, shown
 from headwater.spool import Spool
 
 if TYPE_CHECKING:
@@ -442,7 +442,7 @@ class Run:
         except HeadwaterError as error:
             if self._spool is not None:
                 self._spool.close()
-            lost = f"; {self._lost:,} points are lost" if self._lost else ""
+            lost = f"; {counted(self._lost, 'point')} lost" if self._lost else ""
             raise type(error)(
                 f"run {self.run_id} has ended, but could not be landed: {error.message}{lost}",
                 hint=f"it lands with the next run on this machine, from {self._context.lake.spool}",
@@ -455,7 +455,7 @@ class Run:
         if self._lost:
             lost, self._lost = self._lost, 0
             raise LakeError(
-                f"run {self.run_id}: {lost:,} points are lost: {self._trouble}",
+                f"run {self.run_id}: {counted(lost, 'point')} lost: {self._trouble}",
                 hint="free some space and log them again",
             )
 

@@ -247,6 +247,7 @@ class _Traffic:
 def _build(fold: Fold, row: Any, traffic: _Traffic) -> Deployment:
     deployment_id, model_id, version_id, environment, mode, micros, actor, commit, version = row
     ended, by = traffic.ended.get(deployment_id, (None, None))
+    hiding = tombstone_of(fold, version_id) or tombstone_of(fold, model_id)
     return Deployment(
         deployment_id=deployment_id,
         name=name_of(fold, model_id),
@@ -263,6 +264,7 @@ def _build(fold: Fold, row: Any, traffic: _Traffic) -> Deployment:
         ended_at=from_micros(ended) if ended is not None else None,
         ended_by=by,
         reason=traffic.reason.get(deployment_id),
+        gone=None if hiding is None else "reverted" if hiding.kind == "revert" else "deleted",
     )
 
 

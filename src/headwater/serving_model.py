@@ -32,6 +32,8 @@ class Deployment:
     ended_at: datetime | None = None
     ended_by: str | None = None
     reason: str | None = None
+    gone: str | None = None
+    """`deleted` or `reverted` where its version is, though it may serve still."""
 
     @property
     def reference(self) -> str:

@@ -70,12 +70,12 @@ def hidden_transactions(fold: Fold) -> dict[str, Tombstone]:
 def shadowed(fold: Fold) -> list[str]:
     """Return the transactions whose predictions an earlier one has too, because two branches took in one file.
 
-    An earlier one that is hidden shadows nothing.
+    An earlier one that is hidden shadows only what is hidden too.
     """
     rows = fold.rows(
         "SELECT DISTINCT b.tx FROM twice t JOIN batches b USING (deployment_id, digest) WHERE EXISTS (SELECT 1"
         " FROM batches e WHERE e.deployment_id = b.deployment_id AND e.digest = b.digest AND e.tx < b.tx"
-        f" AND {visible('e.tx')}) ORDER BY b.tx"
+        f" AND ({visible('e.tx')} OR NOT {visible('b.tx')})) ORDER BY b.tx"
     )
     return [str(tx) for (tx,) in rows]
 

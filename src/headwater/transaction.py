@@ -20,7 +20,17 @@ from headwater.difference import Difference
 from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, LakeError, RaceLostError
 from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
-from headwater.lake.base import ABANDONED, AT, TRANSACTION_PREFIX, Commit, Lake, ObjectInfo, Source
+from headwater.lake.base import (
+    ABANDONED,
+    AT,
+    REHEARSAL_ABANDONED,
+    REHEARSAL_PREFIX,
+    TRANSACTION_PREFIX,
+    Commit,
+    Lake,
+    ObjectInfo,
+    Source,
+)
 from headwater.names import shown
 from headwater.schema import TABLES
 from headwater.state import Fold, Folds
@@ -81,7 +91,7 @@ class Transaction:
         metadata: What else the commit's metadata holds.
     """
 
-    def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str) -> None:
+    def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str, *, rehearsed: bool = False) -> None:
         self.tx = tx
         self.fold = fold
         self.actor = actor
@@ -97,6 +107,7 @@ class Transaction:
         self.metadata: dict[str, str] = {}
         self._lake = lake
         self._hidden = hidden
+        self._rehearsed = rehearsed
 
     def append(self, table: str, **values: object) -> None:
         """Add a row; columns that are not given are null."""
@@ -178,12 +189,37 @@ class Transaction:
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
-        """Reserve a key for the whole lake and return the value that stands."""
+        """Reserve a key for the whole lake and return what stands; in a rehearsal, return what would stand."""
+        if self._rehearsed:
+            stands = self._lake.claimed(key)
+            return stands if stands is not None else self._claimed_here(key) or value
         return self._lake.claim(key, value, on=self._hidden)
 
     def cut(self, sequence: str, *, after: int) -> int:
-        """Reserve the next number of a sequence for the whole lake."""
+        """Reserve the next number of a sequence for the whole lake; in a rehearsal, return what it would be.
+
+        Args:
+            sequence: What is numbered.
+            after: The newest number that the fold has.
+        """
+        if self._rehearsed:
+            return max(after, self._lake.newest(sequence)) + 1
         return self._lake.cut(sequence, self.tx, after=after, on=self._hidden)
+
+    def _claimed_here(self, key: str) -> str | None:
+        """Return who has a key by what the branch holds: a rehearsal's own rows are all that tells what it took."""
+        kind, _, rest = key.partition("/")
+        if kind == "name":
+            found = self.fold.one(
+                "SELECT subject FROM events WHERE kind = 'name' AND value = ? ORDER BY recorded_at LIMIT 1",
+                rest.partition("/")[2],
+            )
+        elif kind == "semver":
+            name, _, semver = rest.rpartition("/")
+            found = self.fold.one("SELECT dataset_id FROM datasets WHERE name = ? AND semver = ?", name, semver)
+        else:
+            raise AssertionError(f"nothing says who has {key!r} in a rehearsal")
+        return str(found[0]) if found else None
 
 
 class Writer:
@@ -198,7 +234,7 @@ class Writer:
     def __init__(self, lake: Lake, folds: Folds, *, only: str | None = None) -> None:
         self._lake = lake
         self._folds = folds
-        self._only = only
+        self.only = only
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
 
     def run(
@@ -224,7 +260,7 @@ class Writer:
             InvalidInputError: The branch is not the one that may be written to.
             HeadwaterError: Whatever `work` or `uploads` raise; nothing is written then.
         """
-        if self._only not in (None, branch):
+        if self.only not in (None, branch):
             raise InvalidInputError(
                 f"a rehearsal writes to a branch of its own, not to {shown(branch)}",
                 hint=f"`headwater rehearse ... --branch {branch}` rehearses what would happen there",
@@ -261,7 +297,8 @@ class Writer:
     ) -> tuple[Landing[Result], Callable[[], None]]:
         """Try once; return what came of it, and what brings the fold forward when it is no longer being read."""
         branches.bring_to(fold.commit, {ACTOR: actor, AT: str(max(now_micros(), fold.micros()))})
-        transaction = Transaction(self._lake, fold, branches.name, tx, actor)
+        rehearsed = branch.startswith(REHEARSAL_PREFIX)
+        transaction = Transaction(self._lake, fold, branches.name, tx, actor, rehearsed=rehearsed)
         result = work(transaction)
         if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
             return Landing(result, None), _nothing
@@ -329,12 +366,15 @@ class Writer:
         try:
             if self._cleaner is None or self._cleaner[0] != os.getpid():
                 self._cleaner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="headwater-cleaner")
-                self._cleaner[1].submit(_quietly, self._lake.sweep, now_micros() - ABANDONED)
+                self._cleaner[1].submit(_quietly, self._sweep, now_micros())
                 self._cleaner[1].submit(sweep, self._lake.cache, time.time())
             self._cleaner[1].submit(_quietly, self._lake.delete_branch, name)
         except RuntimeError:
             # The interpreter ends, and starts nothing in the background any more: a run lands its last points now.
             _quietly(self._lake.delete_branch, name)
+
+    def _sweep(self, now: int) -> None:
+        self._lake.sweep(now - ABANDONED, rehearsals=now - REHEARSAL_ABANDONED)
 
     def close(self) -> None:
         """Wait until the branches of ended transactions are gone."""

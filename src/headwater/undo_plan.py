@@ -25,6 +25,12 @@ __all__ = ["Plan", "Reverted", "Write"]
 _OWN_BOOKS = frozenset({"landed"})
 """Kinds of events that say what was taken in, which stays true."""
 
+_ABOUT_A_VERSION = frozenset({"register", "log-predictions", "deploy"})
+"""Kinds of transactions whose subject is the version that what they wrote is about."""
+
+_MOST_LOOKED_AT = 100
+"""Events of a plan, up to which each transaction is looked at for what it wrote: a merge of many costs no walk more."""
+
 _ENTITIES = (
     ("version", "versions", "version_id"),
     ("dataset", "datasets", "dataset_id"),
@@ -151,6 +157,10 @@ class Plan:
         for table in ("lineage", "batches"):
             if self.fold.one(f"SELECT 1 FROM {table} WHERE tx = ?", tx) is not None:
                 return True
+        return self._measured(tx)
+
+    def _measured(self, tx: str) -> bool:
+        """Return whether a transaction wrote metrics."""
         commit = self.fold.one("SELECT id, parents, kind FROM commits WHERE tx = ?", tx)
         if commit is None or commit[2] == "merge" or not commit[1]:
             return False
@@ -312,6 +322,12 @@ class Plan:
             ConflictError: Something has changed since what it changed, or it is undone already.
             InvalidInputError: There is nothing in it that could be undone.
         """
+        (kind,) = self.fold.one("SELECT kind FROM commits WHERE id = ?", self.found.commit) or (None,)
+        if kind == "init":
+            raise InvalidInputError(
+                f"commit {self.found.commit[:12]} made the registry: there is nothing in it that could be undone",
+                hint="`headwater log` lists what came after it",
+            )
         if self._superseded:
             raise self._changed_later()
         if self.writes:
@@ -363,8 +379,31 @@ class Plan:
                 for values in (write.before, write.values)
             )
             none = [all(value is None for value in values) for values in (write.before, write.values)]
-            name = event_called(self.fold, subject, kind, key)
+            if kind == "tombstone" and self.fold.one("SELECT 1 FROM commits WHERE tx = ?", subject) is not None:
+                name = self._rows_called(subject)
+            else:
+                name = event_called(self.fold, subject, kind, key)
             found.append(Reverted(kind, name, None if none[0] else before, None if none[1] else after))
+        return found
+
+    def _rows_called(self, tx: str) -> str:
+        """Return what people call a transaction's rows without an ID, and what they were written with."""
+        commit, kind, subject, message = self.fold.one(
+            "SELECT id, kind, subject, message FROM commits WHERE tx = ?", tx
+        )
+        about = subject if kind in _ABOUT_A_VERSION and subject else f"commit {commit[:12]} ({message})"
+        if len(self.writes) > _MOST_LOOKED_AT:
+            return f"what was recorded with {about}"
+        what = self._tables(tx)
+        return f"{', '.join(what[:-1])}{' and ' if what[1:] else ''}{what[-1]} of {about}" if what else about
+
+    def _tables(self, tx: str) -> list[str]:
+        found = ["metrics"] if self._measured(tx) else []
+        if self.fold.one("SELECT 1 FROM lineage WHERE tx = ?", tx) is not None:
+            found.append("lineage")
+        for what, sign in (("predictions", "<>"), ("outcomes", "=")):
+            if self.fold.one(f"SELECT 1 FROM batches WHERE tx = ? AND deployment_id {sign} ''", tx) is not None:
+                found.append(what)
         return found
 
     def models(self) -> list[str]:

@@ -103,7 +103,7 @@ class Undoing:
 def _rested_on(found: Brought, names: list[str]) -> ConflictError:
     return ConflictError(
         f"{found.message!r} can't be undone while something rests on it: {_listed(names)}",
-        hint="undo or move that first, or `--force` leaves it as it is",
+        hint="undo or move that first, or --force undoes it all the same; these then point at something hidden",
     )
 
 

@@ -14,6 +14,7 @@ from headwater import artifacts
 from headwater.artifacts import Wanted
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
+from headwater.lake import refs
 from headwater.lookup import (
     HIDDEN,
     VERSION_COLUMNS,
@@ -26,6 +27,7 @@ from headwater.lookup import (
     labels_by_version,
     labels_of,
     model_id_of,
+    models_named,
     name_of,
     version_row,
 )
@@ -79,7 +81,7 @@ class Versions:
         if ref.version is not None or ref.alias is not None:
             raise InvalidInputError(f"{ref} is one version", hint=f"name the model: {quote(ref.name)}")
         with self._context.reading() as fold:
-            model_id = model_id_of(fold, ref.name)
+            model_id = self._model_id(fold, ref.name)
             hidden = {
                 subject
                 for (subject,) in fold.rows(
@@ -143,7 +145,17 @@ class Versions:
     def model(self, name: str) -> Model:
         """Return one model."""
         with self._context.reading() as fold:
-            return build_model(fold, model_id_of(fold, parse_model(name).name))
+            return build_model(fold, self._model_id(fold, parse_model(name).name))
+
+    def _model_id(self, fold: Fold, name: str) -> str:
+        """Return the ID of a model by its name; who gave a ref instead is told what that is."""
+        try:
+            return model_id_of(fold, name)
+        except NotFoundError as error:
+            meant = None if models_named(fold, name) else refs.mistaken(self._context.folds.resolve, name)
+            if meant is None:
+                raise
+            raise NotFoundError(f"{error.message}: that is {meant[0]}", hint=meant[1]) from None
 
     def files(self, reference: str) -> builtins.list[ArtifactFile]:
         """Return a version's files."""

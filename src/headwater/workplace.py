@@ -324,7 +324,7 @@ class Workplace:
             NotFoundError: The program can't be run.
             HeadwaterError: It ended with another exit status than 0.
         """
-        dropped = {"HEADWATER_BRANCH", "HEADWATER_RUN_ID", "PYTHONHASHSEED"}
+        dropped = {"HEADWATER_BRANCH", "HEADWATER_RUN_ID", "HEADWATER_REHEARSAL", "PYTHONHASHSEED"}
         inherited = {key: value for key, value in os.environ.items() if key not in dropped}
         if self._bin is not None:
             inherited = {k: v for k, v in inherited.items() if k not in ("PYTHONPATH", "PYTHONHOME")}

@@ -206,6 +206,7 @@ def test_a_rehearsal_whose_process_died_is_swept_when_it_is_old(lake: Lake) -> N
         lake.create_branch(name, lake.head("main"), hidden=True, lasting=True)
     lake.create_branch("exp", lake.head("main"))
     assert lake.sweep(now_micros() - 3_600_000_000) == 0
+    assert lake.sweep(now_micros() + 3_600_000_000, rehearsals=now_micros() - 3_600_000_000) == 0
     assert lake.head(names[0]) == lake.head(names[1])
     assert lake.sweep(now_micros() + 3_600_000_000) == 2
     for name in names:

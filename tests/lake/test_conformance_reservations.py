@@ -72,6 +72,29 @@ def test_a_reservation_on_a_hidden_branch_is_final_when_it_is_merged(lake: Lake)
     assert lake.cut("s", "yours") == 3
 
 
+def test_a_look_reserves_nothing(lake: Lake) -> None:
+    assert lake.claimed("k/a") is None
+    assert lake.newest("s/a") == 0
+    assert lake.claimed("k/a") is None
+    assert lake.reservations() == {}
+    lake.claim("k/a", "a value")
+    lake.cut("s/a", "v", after=997)
+    assert (lake.claimed("k/a"), lake.claimed("k"), lake.claimed("k/a/b")) == ("a value", None, None)
+    assert (lake.newest("s/a"), lake.newest("s"), lake.newest("s/a/0"), lake.newest("s/b")) == (998, 0, 0, 0)
+    for number in (999, 1000, 1001):
+        assert lake.cut("s/a", f"v{number}") == number
+        assert lake.newest("s/a") == number
+    lake.cut("s/a", "w", after=10_000)
+    assert lake.newest("s/a") == 10_001
+
+
+def test_a_look_sees_what_is_final_alone(lake: Lake) -> None:
+    before = lake.reservations()
+    lake.create_branch("_hw_1", lake.head("main"), hidden=True)
+    lake.cut("s", "mine", on="_hw_1")
+    assert lake.newest("s") == len(lake.reservations()) - len(before)
+
+
 def test_claims_from_many_threads_agree(lake: Lake) -> None:
     start = threading.Barrier(THREADS)
 

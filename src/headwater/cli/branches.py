@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import ago, moment, short, table
-from headwater.cli.output import dim, note, strong
+from headwater.cli.output import clean, dim, note, strong
 
 if TYPE_CHECKING:
     from headwater.branching import Branch
@@ -68,9 +69,12 @@ def branch(session: Session, name: str | None, source: str | None, delete: bool,
 
 def _list(session: Session) -> None:
     from headwater.branching import words
+    from headwater.opening import open_any
 
-    with session.open() as registry:
-        found = registry.branch_list()
+    # Whoever stands on a branch that is gone has to see which there are.
+    with open_any(session.lake, actor=session.actor) as registry:
+        at = session.branch or registry.working_branch
+        found = [replace(each, current=each.name == at) for each in registry.branch_list()]
 
     def row(each: Branch) -> tuple[object, ...]:
         mark = "*" if each.current else ""
@@ -85,6 +89,10 @@ def _list(session: Session) -> None:
             right=("ahead", "behind"),
         ),
     )
+    if not any(each.current for each in found):
+        note(f"the current branch, {at}, is not there")
+    if not session.json:
+        note(*(clean(text) for each in found for text in each.notes))
 
 
 def _delete(session: Session, name: str, force: bool) -> None:
@@ -116,11 +124,14 @@ def switch(session: Session, name: str, create: bool, source: str | None) -> Non
 
     The name is written into the nearest .headwater/config.toml. --branch and HEADWATER_BRANCH go before it.
     """
-    from headwater import config, open
+    from headwater import config, open, rehearsals
     from headwater.errors import InvalidInputError
+    from headwater.opening import open_any
 
     if source is not None and not create:
         _refuse("--from is for --create")
+    if rehearsals.branch() is not None:
+        raise rehearsals.refusal("switch")
     url = config.load(lake=session.lake, actor=session.actor).lake
     kept = config.current(url)
     if kept is None:
@@ -131,7 +142,11 @@ def switch(session: Session, name: str, create: bool, source: str | None) -> Non
         )
     path, before = kept
     # Whoever stands on a branch that is gone has to be able to leave it.
-    with open(url, branch=session.branch if create else name, actor=session.actor) as registry:
+    with (
+        open_any(url, actor=session.actor)
+        if source is not None
+        else open(url, branch=session.branch if create else name, actor=session.actor)
+    ) as registry:
         there = registry.create_branch(name, source) if create else registry.branch(name)
         commit = there.head
         try:

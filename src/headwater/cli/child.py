@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from headwater import rehearsals
 from headwater.active import RUN_ID
 from headwater.errors import HeadwaterError, NotFoundError
+from headwater.lake.base import REHEARSAL_PREFIX
 from headwater.names import shown
 
 if TYPE_CHECKING:
@@ -89,6 +91,8 @@ def run_command(
         "HEADWATER_BRANCH": registry.working_branch,
         "HEADWATER_ACTOR": registry.actor,
     }
+    if registry.working_branch.startswith(REHEARSAL_PREFIX):
+        environment[rehearsals.VARIABLE] = registry.working_branch
     environment.setdefault("PYTHONUNBUFFERED", "1")  # or Python would show its output late: ours is no terminal
     output = _Output()
     try:

@@ -91,6 +91,8 @@ def show_diff(diff: Diff, *, stat: bool = False) -> Iterator[str]:
     else:
         yield f"{strong(diff.right)} has {count(diff.transactions, 'transaction')} that {strong(diff.left)} lacks"
         yield from _stat(diff) if stat else _sections(diff)
+    for text in diff.notes:
+        yield clean(text)
     if diff.lacking:
         other = f"`headwater diff {clean(diff.right)} {clean(diff.left)}`"
         yield dim(f"{diff.left} has {count(diff.lacking, 'transaction')} that {diff.right} lacks: {other}")

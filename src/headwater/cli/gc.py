@@ -76,7 +76,8 @@ def _lines(found: Collected, *, declined: bool) -> Iterable[str]:
             yield f"The lake's database is {size(found.shrunk)} smaller."
     if found.waiting:
         kept = _of(found.waiting_branches)
-        yield f"{count(found.waiting, 'commit')}{kept} may go when deleted for {found.grace_days:g} days (--grace)."
+        days = f"{found.grace_days:g} {'day' if found.grace_days == 1 else 'days'}"
+        yield f"{count(found.waiting, 'commit')}{kept} may go after {days} without a branch or tag (--grace)."
     if found.server:
         yield from _retention(found)
 

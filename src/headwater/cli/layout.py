@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from headwater.cli.output import clean, dim, is_terminal, strong
+from headwater.names import counted as count
 
 __all__ = ["ago", "count", "fields", "moment", "pairs", "paragraph", "short", "size", "table", "verdict", "width"]
 
@@ -127,11 +128,6 @@ def size(number: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 file`, `3 files`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def verdict(reasons: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import moment, table
-from headwater.cli.output import clean, dim, strong
+from headwater.cli.output import clean, dim, note, strong
 from headwater.names import shown
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def merge(
             session.emit({"source": source, "commit": None, "conflicts": found}, lambda: listed(found))
             raise
     session.emit({**as_json(done), "up_to_date": done.up_to_date}, lambda: merged(done))
+    if not session.json:
+        note(*(clean(text) for text in done.notes))
     left = [each for each in done.conflicts if each.name not in done.settled]
     if left:
         raise MergeConflictError(left, done.source, done.target)
@@ -88,7 +90,7 @@ def merged(done: Merge) -> Iterable[str]:
     for each in done.conflicts:
         if each.name in done.settled:
             side = each.ours if done.settled[each.name] == "ours" else each.theirs
-            yield f"  {clean(each.name)} is {_value(side)} ({done.settled[each.name]})"
+            yield f"  {clean(_settled(each, side))} ({done.settled[each.name]})"
     yield from listed([each for each in done.conflicts if each.name not in done.settled])
 
 
@@ -102,6 +104,13 @@ def listed(conflicts: Sequence[Conflict]) -> list[str]:
         for which, side in (("ours", each.ours), ("theirs", each.theirs))
     ]
     return table(("conflict", "side", "value", "by", "when"), rows)
+
+
+def _settled(conflict: Conflict, side: Side) -> str:
+    if conflict.kind == "tombstone":
+        kept = "stays deleted" if side.raw == "hidden" else "is kept"
+        return f"{conflict.name.removeprefix('tombstone:')} {kept}"
+    return f"{conflict.name} is {_value(side)}"
 
 
 def _value(side: Side) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from headwater.cli.base import Session, argument, group, option
-from headwater.cli.layout import fields, moment
+from headwater.cli.layout import count, fields, moment
 from headwater.cli.output import busy, strong
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def predictions_log(
             row_key=row_key.split(",") if row_key is not None else (),
             timezone=timezone,
         )
-    session.emit(found, lambda: _batch_lines(found, "predictions"))
+    session.emit(found, lambda: _batch_lines(found, "prediction"))
 
 
 @predictions.group_command(
@@ -120,16 +120,16 @@ def predictions_outcomes(
             observed_at=observed_at,
             timezone=timezone,
         )
-    session.emit(found, lambda: _batch_lines(found, "outcomes"))
+    session.emit(found, lambda: _batch_lines(found, "outcome"))
 
 
 def _batch_lines(found: LoggedBatch, what: str) -> Iterator[str]:
     if not found.created:
-        yield f"nothing is new: the {found.rows:,} {what} of this file were logged before"
+        yield f"nothing is new: this file's {count(found.rows, what)} had been logged before"
     else:
-        yield f"{strong(f'{found.rows:,}')} {what} logged"
+        yield f"{strong(count(found.rows, what))} logged"
     if found.unknown:
-        yield f"{found.unknown:,} rows left out: the deployment has no prediction of their external ID"
+        yield f"{count(found.unknown, 'row')} left out: the deployment has no prediction of their external ID"
     yield from fields([("commit", found.commit), ("sha256", found.digest)])
 
 

@@ -164,7 +164,9 @@ def _run(program: Program, args: list[str]) -> int:
             note(error.format_message())
         return error.exit_code
     except click.UsageError as error:
-        message = error.format_message().strip().rstrip(".")
+        # Where we know what is meant, click's guess is not asked.
+        meant = _option_from_git(error) is not None and isinstance(error, click.NoSuchOption)
+        message = (error.message if meant else error.format_message()).strip().rstrip(".")
         _report(_wants_json(session, args), "UsageError", message[:1].lower() + message[1:], _help_hint(error))
         return error.exit_code
 
@@ -183,12 +185,74 @@ _FROM_GIT = {
     "commit": "there is nothing to commit: every command that writes is one commit",
     "fetch": "`headwater pull-from URL`",
     "rebase": "`headwater merge main --into BRANCH` brings a branch up to date",
+    "reflog": "`headwater log --all` shows what happened on every branch",
+    "remote": "`headwater push URL`, `headwater pull-from URL`: there are no remotes",
     "reset": "`headwater revert COMMIT` undoes a transaction; nothing is ever taken out of the history",
     "restore": "`headwater revert COMMIT`, or `headwater delete NAME --undo`",
     "rm": "`headwater delete NAME` hides a model or version; history keeps it",
     "stash": "`headwater branch NAME` keeps what you try apart",
 }
 """What to say to a person who knows git."""
+
+_OPTIONS_FROM_GIT = {
+    "branch": {
+        "-a --all -l --list -r --remotes -v -vv": "`headwater branch` lists them all, and there are no remotes",
+        "-b": "`headwater branch NAME` makes one, `headwater switch -c NAME` works on it too",
+        "-c --copy": "`headwater branch NEW --from OLD`",
+        "-f": "a branch moves by commands that write; `headwater branch -D NAME` deletes one",
+        "-m -M --move": "make another, `headwater branch NEW --from OLD`, then `headwater branch --delete OLD`",
+    },
+    "diff": {
+        "--cached --staged": "nothing is ever staged: every command that writes is one commit",
+        "--name-only --name-status --summary": "each line begins with a name; `--stat` counts, --json is for scripts",
+        "-p --patch -u": "`headwater diff REF REF` shows everything, `--tables` the raw rows",
+    },
+    "log": {
+        "--author --committer --grep --since --until --after --before": "`headwater sql` asks `lake.commits`",
+        "--decorate": "--graph names branches and tags",
+        "-n --max-count": "--limit N",
+        "--oneline --format --pretty": "each has one line already; --json has everything",
+        "-p --patch --stat": "`headwater diff COMMIT~1 COMMIT` shows what a commit changed",
+    },
+    "merge": {
+        "--abort --quit": "a refused merge has written nothing: there is nothing to abort",
+        "--continue": "a refused merge has written nothing: merge again with --ours, --theirs or --resolve",
+        "--ff --ff-only --no-ff --squash --commit": "every merge is a commit of its own, and needs no option",
+        "--no-commit": "--dry-run says what would happen, `headwater rehearse merge SOURCE` shows it",
+        "-m --message --edit --no-edit": "a merge writes its own message: what it brought, and from where",
+        "-s --strategy -X --strategy-option": "--ours or --theirs settles everything, --resolve NAME=SIDE one thing",
+    },
+    "push": {
+        "-f --force --force-with-lease": "nothing is ever overwritten: `headwater pull-from URL` first, then push",
+        "-u --set-upstream --all --tags": "`headwater push URL` sends all branches and tags; there are no remotes",
+    },
+    "revert": {
+        "--abort --continue --quit": "a refused revert has written nothing: there is nothing to go on with",
+        "-m --mainline": "a merge is undone as a whole; --reason TEXT says why",
+        "-n --no-commit": "--dry-run says what would happen",
+    },
+    "switch": {"-b -B -C": "`headwater switch -c NAME` makes a branch and works on it"},
+    "tag": {
+        "-a -m -s --annotate --message --sign": "a tag is a name alone: `headwater tag NAME REF`",
+        "-f": "a tag never moves: `headwater tag --delete NAME` first",
+        "-l --list -n": "`headwater tag` lists them",
+    },
+}
+"""The same of options: by command, and by what the option may be."""
+
+
+def _option_from_git(error: click.UsageError) -> str | None:
+    """Return what to say of an option that git has."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return None
+    name, _, command = error.ctx.command_path.rpartition(" ")
+    option = error.option_name
+    if name != NAME:
+        return None
+    if command == "log" and option[1:].isdigit():
+        return "--limit N"
+    known = _OPTIONS_FROM_GIT.get(command, {})
+    return next((hint for names, hint in known.items() if option in names.split()), None)
 
 
 def _help_hint(error: click.UsageError) -> str:
@@ -201,6 +265,8 @@ def _help_hint(error: click.UsageError) -> str:
         close = get_close_matches(error.command_name, COMMANDS, 1)
         if close:
             return f"did you mean `{NAME} {close[0]}`?"
+    if (known := _option_from_git(error)) is not None:
+        return known
     if isinstance(error, click.NoSuchOption) and (error.option_name[1:2].isdigit() or error.option_name[1:2] == " "):
         return "write -- before an argument that begins with -"
     return f"`{path} --help` shows how it is used"

@@ -11,22 +11,13 @@ from click.shell_completion import CompletionItem
 
 from headwater.cli.base import Command, Session, argument, command
 from headwater.cli.output import emit, json_text, note
+from headwater.rehearsals import REFUSED, refusal
 
 if TYPE_CHECKING:
+    from headwater.errors import HeadwaterError
     from headwater.registry import Registry, Rehearsal
 
 __all__ = ["rehearse"]
-
-_REFUSED = {
-    **dict.fromkeys(
-        ("branch", "tag", "switch"), "it makes and deletes names, and changes nothing of what is on a branch"
-    ),
-    **dict.fromkeys(("push", "pull-from"), "what has reached another lake can't be thrown away"),
-    "init": "it makes a lake",
-    "gc": "`headwater gc --dry-run` says what it would delete",
-    "rehearse": "name the command itself",
-}
-"""Commands that are about more than what is on one branch, and what to say of each."""
 
 
 class _Whole(Command):
@@ -76,7 +67,7 @@ def _commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
     if ctx.params.get("words"):
         return []
-    found = [name for name in COMMANDS if name.startswith(incomplete) and name not in _REFUSED]
+    found = [name for name in COMMANDS if name.startswith(incomplete) and name not in REFUSED]
     return [CompletionItem(name) for name in found]
 
 
@@ -92,17 +83,15 @@ def rehearse(session: Session, words: tuple[str, ...]) -> None:
     """Show what a command would change, and keep none of it.
 
     The command, with all its options, runs on a hidden branch made from the current one; then the difference is shown
-    and the branch thrown away, also if the command fails or is interrupted. The exit status is the command's. What the
-    command writes into files of yours stays, and numbers that it cut leave a gap: a version 9 that was rehearsed is
-    followed by version 10.
+    and the branch thrown away, also if the command fails or is interrupted. The exit status is the command's. No number
+    and no name stays taken, and programs that the command starts can write to no other branch. What the command writes
+    into files of yours stays.
     """
     outer = click.get_current_context()
     if not words:
         raise click.UsageError("a command is missing", outer)
-    if words[0] in _REFUSED:
-        from headwater.errors import InvalidInputError
-
-        raise InvalidInputError(f"`headwater {words[0]}` can't be rehearsed", hint=_REFUSED[words[0]])
+    if words[0] in REFUSED:
+        raise refusal(words[0])
     outer.exit(_run(outer, session, list(words)))
 
 
@@ -119,21 +108,22 @@ def _run(outer: click.Context, session: Session, words: list[str]) -> int:
                 program.invoke(inner)
         except click.exceptions.Exit as done:
             status = done.exit_code
-        except HeadwaterError:
+        except HeadwaterError as error:
             # A refusal may be recorded, and what it says of itself goes before the error.
             if trial.document is not None or (trial.rehearsal is not None and not trial.json):
-                _show(trial, failed=True)
+                _show(trial, failed=error)
             raise
         finally:
             session.json = session.json or trial.json
         if trial.rehearsal is not None:
-            _show(trial, failed=False)
+            _show(trial, failed=None)
     return status
 
 
-def _show(trial: _Trial, *, failed: bool) -> None:
+def _show(trial: _Trial, *, failed: HeadwaterError | None) -> None:
     """Print what a rehearsed command changed; nothing of it is kept."""
     from headwater.cli.diff import show_diff
+    from headwater.errors import ConflictError
     from headwater.model import as_json
 
     assert trial.rehearsal is not None
@@ -142,6 +132,7 @@ def _show(trial: _Trial, *, failed: bool) -> None:
         emit(json_text({"result": trial.document, "difference": as_json(found) if found else None}))
     elif found:
         emit("", *show_diff(found))
+    if not trial.json and (found or isinstance(failed, ConflictError)):
         note("nothing of it is kept: this was a rehearsal")
-    elif not failed:
+    elif not trial.json and failed is None:
         note("it would change nothing")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headwater.cli.base import Session, argument, command, option
+from headwater.cli.layout import count
 from headwater.cli.output import clean, dim, note, strong
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MOST = 40
 )
 @argument("ref", "COMMIT", complete="ref")
 @option("--reason", metavar="TEXT", help="Why; kept with the change.")
-@option("--force", is_flag=True, help="Go on where something rests on what is hidden by this.")
+@option("--force", is_flag=True, help="Go on where something rests on what is reverted by this.")
 @option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
 def revert(session: Session, ref: str, reason: str | None, force: bool, dry_run: bool) -> None:
     """Undo what a commit did; of a merge, all that it brought.
@@ -37,24 +38,26 @@ def revert(session: Session, ref: str, reason: str | None, force: bool, dry_run:
         done = registry.revert(ref, reason=reason, force=force, dry_run=dry_run)
     session.emit(done, lambda: _lines(done))
     if done.dependents and not session.json:
-        note(("something would rest" if dry_run else "something rests") + " on what is hidden:")
+        note(("something would rest" if dry_run else "something rests") + " on what is reverted:")
         for each in done.dependents[:_MOST]:
             note(f"  {clean(each)}")
 
 
 def _lines(done: Revert) -> Iterable[str]:
-    several = f", {done.transactions:,} changes" if done.transactions > 1 else ""
-    said = f"{strong(done.undone[:12])} ({clean(done.message)}{several})"
-    yield f"{said} would be undone" if done.commit is None else f"{said} is undone{dim(f'  {done.commit[:12]}')}"
-    for each in done.changes[:_MOST]:
+    several = f" ({count(done.transactions, 'transaction')})" if done.transactions > 1 else ""
+    verb, by = ("would be", "") if done.commit is None else ("is", dim(f"  {done.commit[:12]}"))
+    yield f"{strong(done.undone[:12])} {verb} undone: {clean(done.message)}{several}{by}"
+    # What has its value from others too is written again, and stays as it was.
+    changes = [each for each in done.changes if each.before != each.after]
+    for each in changes[:_MOST]:
         yield f"  {_line(each)}"
-    if len(done.changes) > _MOST:
-        yield f"  and {len(done.changes) - _MOST:,} more"
+    if len(changes) > _MOST:
+        yield f"  and {len(changes) - _MOST:,} more"
 
 
 def _line(change: Reverted) -> str:
     name = clean(change.name)
     if change.kind == "tombstone":
-        return f"{name}: {'hidden' if change.after == 'hidden' else 'back'}"
+        return f"{name}: {'reverted' if change.after == 'hidden' else 'brought back'}"
     after = "none" if change.after is None else clean(change.after)
     return f"{name}: {after}, was {'none' if change.before is None else clean(change.before)}"

@@ -132,7 +132,11 @@ def runs(session: Session, experiment: str | None, where: str | None, limit: int
         document = _documents(found) if session.json else []
         lines = [] if session.json else _run_table(found)
     if not found:
-        note("there are no such runs" if experiment or where else "there are no runs yet: `headwater run -- COMMAND`")
+        note(
+            "there are no such runs"
+            if experiment or where
+            else "there are no runs: `headwater run -- COMMAND` makes one; those that were reverted are not listed"
+        )
     session.emit(document, lambda: lines)
 
 

@@ -93,7 +93,7 @@ def deployments(session: Session, name: str | None, environment: str | None, end
             [
                 (
                     each.environment,
-                    each.reference,
+                    each.reference + (f" ({each.gone})" if each.gone else ""),
                     each.mode,
                     f"{each.traffic:g} %" if each.traffic is not None else "",
                     moment(each.recorded_at),
@@ -119,7 +119,8 @@ def show_deployment(session: Session, registry: Registry, reference: str) -> Non
 
 
 def _lines(found: Deployment, predictions: int) -> Iterator[str]:
-    yield f"{strong(found.reference)} in {strong(found.environment)}"
+    gone = f" ({found.gone})" if found.gone else ""
+    yield f"{strong(found.reference)}{gone} in {strong(found.environment)}"
     ended = f"{moment(found.ended_at)} UTC by {found.ended_by}" if found.ended_at is not None else ""
     yield from fields(
         [

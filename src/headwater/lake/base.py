@@ -23,6 +23,7 @@ __all__ = [
     "IMPORT_PREFIX",
     "ORIGIN",
     "PIN_PREFIX",
+    "REHEARSAL_ABANDONED",
     "REHEARSAL_PREFIX",
     "TRANSACTION_PREFIX",
     "Change",
@@ -65,6 +66,9 @@ REHEARSAL_PREFIX = f"{HIDDEN_PREFIX}rehearsal_"
 """Lasting hidden branches of rehearsals: the prefix and a UUIDv7. Other processes may work on one by its name."""
 ABANDONED = 24 * 3600 * 1_000_000
 """Microseconds after which a writer that has not landed is taken for dead."""
+
+REHEARSAL_ABANDONED = 7 * ABANDONED
+"""Microseconds after which a rehearsal is taken for dead: it may be a training of days, seen by another's clock."""
 
 AT = "headwater.at"
 """Commit metadata: when the commit was made, in microseconds since 1970-01-01 UTC, never before its parents'."""
@@ -328,6 +332,12 @@ class Lake(Protocol):
         anew after a lost race leaves no gap.
         """
 
+    def claimed(self, key: str) -> str | None:
+        """Return the value that a key is reserved with; None where it is free. Nothing is reserved."""
+
+    def newest(self, sequence: str) -> int:
+        """Return the highest number of a sequence that is reserved, 0 where none is. Nothing is reserved."""
+
     def reservations(self) -> dict[Reservation, str]:
         """Return every claim and number that is final, with its value."""
 
@@ -347,11 +357,12 @@ class Lake(Protocol):
     def exclusive(self) -> AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake. A courtesy that saves lost races, not a guarantee."""
 
-    def sweep(self, before: int) -> int:
+    def sweep(self, before: int, *, rehearsals: int | None = None) -> int:
         """Delete what writers left that died before a time, and return how many things that were.
 
         Args:
-            before: Microseconds since 1970-01-01 UTC; transactions and rehearsals that began later are left alone.
+            before: Microseconds since 1970-01-01 UTC; transactions that began later are left alone.
+            rehearsals: The same for rehearsals, which may take longer; `before` if not given.
         """
 
     def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:

@@ -8,7 +8,7 @@ from pathlib import Path
 from headwater.errors import InvalidInputError
 from headwater.lake.base import Lake
 
-__all__ = ["can_be_made", "connect", "create", "is_remote", "is_same"]
+__all__ = ["can_be_made", "connect", "create", "folder_of", "is_remote", "is_same"]
 
 
 def is_remote(url: str) -> bool:
@@ -25,14 +25,14 @@ def is_same(left: str, right: str) -> bool:
 
         one, other = Address.parse(left), Address.parse(right)
         return (one.host, one.port, one.repository) == (other.host, other.port, other.repository)
-    return _folder(left).resolve() == _folder(right).resolve()
+    return folder_of(left).resolve() == folder_of(right).resolve()
 
 
 def can_be_made(url: str) -> bool:
     """Return whether a URL names a folder that is missing, or empty, where a lake can be made."""
     if is_remote(url) or (":" in url and not url.startswith("file:")):
         return False
-    folder = _folder(url)
+    folder = folder_of(url)
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
@@ -52,7 +52,7 @@ def connect(url: str) -> Lake:
         return LakeFS.connect(url)
     from headwater.lake.local import LocalLake
 
-    return LocalLake.connect(_folder(url))
+    return LocalLake.connect(folder_of(url))
 
 
 def create(url: str, *, storage_namespace: str | None = None) -> Lake:
@@ -71,10 +71,15 @@ def create(url: str, *, storage_namespace: str | None = None) -> Lake:
 
     if storage_namespace is not None:
         raise InvalidInputError("a storage namespace is for lakeFS", hint="leave it out for a lake in a folder")
-    return LocalLake.create(_folder(url))
+    return LocalLake.create(folder_of(url))
 
 
-def _folder(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """Return the folder that the URL of an embedded lake names.
+
+    Raises:
+        InvalidInputError: It names none.
+    """
     if "://" not in url and not url.startswith("file:"):
         return Path(url)
     parts = urllib.parse.urlsplit(url)

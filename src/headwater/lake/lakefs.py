@@ -31,6 +31,7 @@ from headwater.lake.base import (
     ABANDONED,
     CHUNK,
     IMPORT_PREFIX,
+    REHEARSAL_ABANDONED,
     REHEARSAL_PREFIX,
     TRANSACTION_PREFIX,
     Garbage,
@@ -300,6 +301,14 @@ class LakeFS(LakeFSHistory):
         """Reserve the lowest free number above `after` in a sequence, at once and for ever, and return it."""
         return self._reservations.cut(sequence, value, after)
 
+    def claimed(self, key: str) -> str | None:
+        """Return the value that a key is reserved with, in one call."""
+        return self._reservations.claimed(key)
+
+    def newest(self, sequence: str) -> int:
+        """Return the highest number of a sequence that is reserved, in two calls."""
+        return self._reservations.newest(sequence, self.page_size)
+
     def reservations(self) -> dict[Reservation, str]:
         """Return every claim and number of the repository."""
         return self._reservations.all(self.page_size)
@@ -333,29 +342,30 @@ class LakeFS(LakeFSHistory):
         with queue(self.cache / "queue", 20.0):
             yield
 
-    def sweep(self, before: int) -> int:
+    def sweep(self, before: int, *, rehearsals: int | None = None) -> int:
         """Delete the hidden branches of writers of all kinds that began before a time and never ended."""
-        stale = self._stale(before)
+        stale = self._stale(before, before if rehearsals is None else rehearsals)
         for name in stale:
             with suppress(NotFoundError):
                 self.delete_branch(name)
         return len(stale)
 
-    def _stale(self, before: int) -> list[str]:
+    def _stale(self, before: int, rehearsals: int) -> list[str]:
         """Return the hidden branches of transactions, rehearsals and imports that began before a time."""
         return [
             name
-            for prefix in (TRANSACTION_PREFIX, REHEARSAL_PREFIX, IMPORT_PREFIX)
+            for prefix, limit in ((TRANSACTION_PREFIX, before), (REHEARSAL_PREFIX, rehearsals), (IMPORT_PREFIX, before))
             for name in self._hidden(prefix)
-            if micros_of(name.removeprefix(prefix)) < before
+            if micros_of(name.removeprefix(prefix)) < limit
         ]
 
     def collect(self, before: int, mentions: Mentions, confirm: Callable[[Garbage], bool]) -> Garbage:
         """Delete the hidden branches of dead writers; all else is left to the server's own collection."""
         # However short the grace period is: another writer's branch of this day may be at work.
+        rehearsals = min(before, now_micros() - REHEARSAL_ABANDONED)
         before = min(before, now_micros() - ABANDONED)
-        found = Garbage(hidden=len(self._stale(before)))
-        return Garbage(hidden=self.sweep(before)) if confirm(found) else found
+        found = Garbage(hidden=len(self._stale(before, rehearsals)))
+        return Garbage(hidden=self.sweep(before, rehearsals=rehearsals)) if confirm(found) else found
 
     def retention(self) -> Retention | None:
         """Return the repository's rules of garbage collection; None where there are none."""

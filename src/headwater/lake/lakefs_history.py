@@ -38,7 +38,7 @@ class LakeFSHistory:
             f"read branch {branch!r}",
             lambda sdk: str(sdk.branches.get_branch(self._name, branch)["commit_id"]),
             missing=f"there is no branch {branch!r}",
-            hint="check its name",
+            hint="`headwater branch` lists them",
         )
 
     def branches(self, *, hidden: bool = False) -> dict[str, str]:
@@ -145,7 +145,7 @@ class LakeFSHistory:
             f"read tag {name!r}",
             lambda sdk: str(sdk.tags.get_tag(self._name, name)["commit_id"]),
             missing=f"there is no branch or tag {name!r}",
-            hint="check its name",
+            hint="`headwater branch` and `headwater tag` list them",
         )
 
     def _resolve(self, ref: str) -> str:

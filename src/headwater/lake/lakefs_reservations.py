@@ -75,6 +75,37 @@ class Reservations:
         self._cut[sequence, value] = number
         return number
 
+    def claimed(self, key: str) -> str | None:
+        """Return the value that a key is reserved with; None where it is free."""
+        try:
+            return self._read(_path(key, 0))
+        except NotFoundError:
+            return None
+
+    def newest(self, sequence: str, page_size: int) -> int:
+        """Return the highest number of a sequence, 0 where there is none: it is in the last of the folders of 1,000."""
+        prefix = _path(sequence, 1).removesuffix("0/1")
+        folders = [int(name) for name in self._names(prefix, page_size) if name.isdecimal()]
+        if not folders:
+            return 0
+        numbers = self._names(f"{prefix}{max(folders)}/", page_size)
+        return max((int(name) for name in numbers if name.isdecimal()), default=0)
+
+    def _names(self, folder: str, page_size: int) -> list[str]:
+        """Return the names of what is in a folder, of folders and of reservations."""
+        listed = self._client.pages(
+            "list the reservations",
+            lambda sdk, after: sdk.objects.list_objects(
+                self._client.address.repository, BRANCH, after=after, amount=page_size, prefix=folder, delimiter="/"
+            ),
+            lambda answer: str(answer["path"]).removeprefix(folder).rstrip("/"),
+            missing="there are no reservations yet",
+        )
+        try:
+            return list(listed)
+        except NotFoundError:
+            return []
+
     def all(self, page_size: int) -> dict[Reservation, str]:
         """Return every reservation with its value."""
         found: dict[Reservation, str] = {}

@@ -66,6 +66,8 @@ _BRANCHES = "('branch', 'hidden')"
 _INLINE = 128 << 10
 """Objects up to this size live in SQLite: one sync for all of them, and no file each."""
 
+_OPEN = "--lake or HEADWATER_LAKE opens it, headwater.open(URL) in Python; or choose another folder"
+
 
 class LocalLake:
     """A lake in a folder of this machine. See `headwater.lake.base.Lake` for what the methods mean.
@@ -103,7 +105,7 @@ class LocalLake:
         """
         root = Path(root).absolute()
         if (root / "lake.db").exists():
-            raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it, or choose another folder")
+            raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN)
         with disk_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             (root / "objects").mkdir(exist_ok=True)
@@ -127,7 +129,7 @@ class LocalLake:
                 try:
                     os.link(building, root / "lake.db")
                 except FileExistsError:
-                    raise AlreadyExistsError(f"there is a lake in {root} already", hint="open it") from None
+                    raise AlreadyExistsError(f"there is a lake in {root} already", hint=_OPEN) from None
                 sync_folder(root)
         finally:
             for leftover in root.glob(f"{building.name}*"):
@@ -158,7 +160,7 @@ class LocalLake:
             return hidden.head
         rows = self._db.query(f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", branch)
         if not rows:
-            raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+            raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
         return str(rows[0][0])
 
     def _refs(self, kind: str) -> dict[str, str]:
@@ -245,7 +247,9 @@ class LocalLake:
             return self._hidden[ref].head
         rows = self._db.query("SELECT target FROM refs WHERE name = ? AND kind IN ('branch', 'hidden', 'tag')", ref)
         if not rows:
-            raise NotFoundError(f"there is no branch or tag {ref!r}", hint="check its name")
+            raise NotFoundError(
+                f"there is no branch or tag {ref!r}", hint="`headwater branch` and `headwater tag` list them"
+            )
         return str(rows[0][0])
 
     # -- history ------------------------------------------------------------------------------------------------
@@ -400,7 +404,7 @@ class LocalLake:
                 f"SELECT target FROM refs WHERE name = ? AND kind IN {_BRANCHES}", (branch,)
             ).fetchone()
             if row is None:
-                raise NotFoundError(f"there is no branch {branch!r}", hint="check its name")
+                raise NotFoundError(f"there is no branch {branch!r}", hint="`headwater branch` lists them")
             if row[0] != expected:
                 return False
             # Nothing is collected while the lock is held: what is there now is there when the branch has moved.
@@ -448,9 +452,8 @@ class LocalLake:
 
     def claim(self, key: str, value: str, *, on: str | None = None) -> str:
         """Reserve a key for the whole lake."""
-        rows = self._db.query("SELECT value FROM claims WHERE key = ?", key)
-        if rows:
-            return str(rows[0][0])
+        if (stands := self.claimed(key)) is not None:
+            return stands
         hidden = self._hidden.get(on or "")
         if hidden is not None:
             return hidden.claims.setdefault(key, value)
@@ -463,14 +466,22 @@ class LocalLake:
         newest = "SELECT max(number) FROM numbers WHERE sequence = ?"
         hidden = self._hidden.get(on or "")
         if hidden is not None:
-            last = self._db.query(newest, sequence)[0][0] or 0
-            number = max([after, last, *(n for (s, n) in hidden.numbers if s == sequence)]) + 1
+            number = max([after, self.newest(sequence), *(n for (s, n) in hidden.numbers if s == sequence)]) + 1
             hidden.numbers[sequence, number] = value
             return int(number)
         with self._db.writing() as connection:
             number = max(after, connection.execute(newest, (sequence,)).fetchone()[0] or 0) + 1
             connection.execute("INSERT INTO numbers VALUES (?, ?, ?)", (sequence, number, value))
         return int(number)
+
+    def claimed(self, key: str) -> str | None:
+        """Return the value that a key is reserved with."""
+        rows = self._db.query("SELECT value FROM claims WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def newest(self, sequence: str) -> int:
+        """Return the highest number of a sequence that is reserved."""
+        return int(self._db.query("SELECT max(number) FROM numbers WHERE sequence = ?", sequence)[0][0] or 0)
 
     def reservations(self) -> dict[Reservation, str]:
         """Return every claim and number that is final."""
@@ -506,8 +517,9 @@ class LocalLake:
         """Queue behind this machine's other writers of the lake."""
         return queue(self.root / "lock", self._patience)
 
-    def sweep(self, before: int) -> int:
+    def sweep(self, before: int, *, rehearsals: int | None = None) -> int:
         """Delete old rehearsals, and temporary files of dead processes; all else of a transaction's died with it."""
+        before = before if rehearsals is None else rehearsals
         hidden = [name for name in self._refs("hidden") if micros_of(name.removeprefix(REHEARSAL_PREFIX)) < before]
         for name in hidden:
             with contextlib.suppress(NotFoundError):

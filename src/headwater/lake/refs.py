@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.ids import timestamp
 from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
-from headwater.names import shown
+from headwater.names import check_type, shown
 
-__all__ = ["Ref", "head", "is_branch", "locate", "origin_of", "parse_time", "resolve"]
+__all__ = ["Ref", "head", "is_branch", "locate", "mistaken", "origin_of", "parse_time", "resolve"]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
@@ -43,7 +43,7 @@ def resolve(lake: Lake, text: str, *, landed_by: Callable[[str, int], str | None
         InvalidInputError: It is malformed, or short for several commits.
         NotFoundError: Nothing has that name, or the history does not go back that far.
     """
-    found = _REF.fullmatch(text)
+    found = _REF.fullmatch(check_type(text, "ref"))
     if found is None or len(text) > _LONGEST:
         raise InvalidInputError(f"not a ref: {shown(text)}", hint=_meant(text))
     commit, branch = _base(lake, found["base"])
@@ -75,12 +75,38 @@ def head(lake: Lake, branch: str) -> str:
     Raises:
         NotFoundError: There is no such branch.
     """
-    if not _may_be_branch(branch):
+    if not _may_be_branch(check_type(branch, "branch")):
         raise NotFoundError(f"there is no branch {shown(branch)}", hint=_LIST_BRANCHES)
     try:
         return lake.head(branch)
     except NotFoundError:
         raise NotFoundError(f"there is no branch {shown(branch)}", hint=_nearest(lake, branch)) from None
+
+
+def mistaken(resolve: Callable[[str], Ref], text: str) -> tuple[str, str] | None:
+    """Return what a text is that was given where a model is wanted, and which command takes it; None: nothing we know.
+
+    Args:
+        resolve: Resolves a ref in the lake.
+        text: What was given.
+    """
+    left, dots, right = text.partition("..")
+    if dots:
+        two = f" {left} {right.lstrip('.')}" if left and right.strip(".") else ""
+        return "a range, as git writes it", f"`headwater diff{two or ' REF REF'}` compares two refs"
+    if text == "HEAD":
+        return "git's word", "name the branch instead, such as main: `headwater log --ref main`"
+    with suppress(NotFoundError, InvalidInputError):
+        found = resolve(text)
+        if found.branch is not None:
+            return "a branch", f"`headwater log --ref {text}` shows what happened up to it"
+        if _HEX.fullmatch(text) is None and "~" not in text:
+            return "a tag", f"`headwater log --ref {text}` shows what happened up to it"
+        return (
+            "a commit",
+            f"`headwater log --ref {text}` shows what led to it, `headwater diff {text}~1 {text}` its own",
+        )
+    return None
 
 
 def is_branch(lake: Lake, name: str) -> bool:
