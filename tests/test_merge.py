@@ -416,7 +416,7 @@ def test_a_version_brought_back_on_one_side_uses_the_model_that_the_other_delete
     exp.undelete("flight-delay/2")
     (here,) = registry.merge("exp-42", dry_run=True).conflicts
     (there,) = exp.merge("main", dry_run=True).conflicts
-    assert (here.name, here.ours.value, here.theirs.value) == ("tombstone:flight-delay", "deleted", "version 2")
+    assert (here.name, here.ours.value, here.theirs.value) == ("tombstone:flight-delay", "deleted", "in use: version 2")
     assert there == swapped(here)
     registry.create_branch("main-2")
     registry.branch("main-2").merge("exp-42", ours=True)
