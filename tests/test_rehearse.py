@@ -385,6 +385,7 @@ def test_programs_in_a_rehearsal_change_nothing_outside_of_it(
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("status 2\n") == len(lines), result.stdout + result.stderr
     assert "a rehearsal writes to a branch of its own, not to 'main'" in result.stderr
+    assert result.stderr.count("`headwater branch` can't be rehearsed") == 2
     for command in ("tag", "branch", "push", "pull-from", "gc", "init", "switch"):
         assert f"`headwater {command}` can't be rehearsed" in result.stderr
     assert "alias m@inner: 1" in result.stdout
