@@ -19,6 +19,7 @@ from tests.command_line import CommandLine
 from tests.lineage_world import make_world, save
 
 import headwater
+from headwater import clashes
 from headwater.conflicts import MergeConflictError
 from headwater.errors import (
     ConflictError,
@@ -29,12 +30,13 @@ from headwater.errors import (
     PermissionDeniedError,
 )
 from headwater.lake import connect as lakes
-from headwater.lake import refs
+from headwater.lake import local, refs
 from headwater.lake.base import IMPORT_PREFIX, ORIGIN, Lake
 from headwater.moving import Moved
 from headwater.registry import Registry
 from headwater.replication import Sent
 from headwater.schema import TABLES
+from headwater.transaction import Transaction
 
 SCRIPT = Path(__file__).parent / "processes.py"
 BIG = 6 << 20
@@ -698,7 +700,9 @@ def test_the_commands(laptop: Registry, there: str, artifact: Path, tmp_path: Pa
     found = cli.json("push", there, *made, "--branch", "main")
     assert set(found) == {"url", "branches", "tags", "commits", "objects", "bytes", "reservations", "merges"}
     assert list(found["branches"]) == ["main"]
-    out = cli.out("push", there)
+    again = cli("push", there)
+    assert "branches and tags that were deleted in one lake are not deleted in the other" in again.stderr
+    out = again.stdout
     assert "branch exp is at " in out
     assert "3 commits and 4 objects" in out or "3 commits and" in out
     assert "has everything already" in cli("push", there).stderr
@@ -841,3 +845,86 @@ def test_a_history_goes_from_server_to_server(laptop: Registry, lakefs_url: str,
             same(server, other)
     laptop.pull_from(second)
     assert [each.name for each in laptop.models()] == ["big", "flight-delay", "m", "n"]
+
+
+# -- what others wrote ------------------------------------------------------------------------------------------------
+def test_a_number_that_only_a_tag_leads_to_is_in_use(
+    laptop: Registry, there: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    laptop.create_branch("exp").register("m", artifact)
+    laptop.create_tag("rel", "exp")
+    laptop.delete_branch("exp", force=True)
+    with headwater.open(there, actor="bob") as server:
+        server.register("m", artifact)
+        now = clashes.now_micros()
+        monkeypatch.setattr(clashes, "now_micros", lambda: now + 25 * 3600 * 10**6)
+        for move in (laptop.push, laptop.pull_from):
+            with pytest.raises(ConflictError, match=r"m/2: here .* registered by ada .*, there .* registered by bob"):
+                move(there)
+        assert server.tags() == []
+
+
+def test_paths_that_lead_elsewhere_are_not_brought(
+    laptop: Registry, there: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    monkeypatch.setattr(local, "check_path", lambda path: None)
+    lake = laptop._context.lake
+    lake.put("main", "tables/events/../../../../../EVIL", b"evil")
+    lake.commit("main", "m", {})
+    with headwater.open(there) as server:
+        head = server.head
+        with pytest.raises(IntegrityError, match="could lead out of the lake: 'tables/events/") as refused:
+            laptop.push(there)
+        assert "do not trust" in refused.value.hint
+        assert server.head == head
+    with headwater.create(str(Path.cwd() / "victim")) as victim, pytest.raises(IntegrityError, match="lead out"):
+        victim.pull_from(laptop.url)
+    with pytest.raises(IntegrityError, match="lead out"):
+        lake.delta(lake.head("main"), "tables/events")
+
+
+def test_names_that_headwater_gives_to_nothing_are_not_brought(laptop: Registry, there: str, artifact: Path) -> None:
+    laptop.register("m", artifact)
+    lake = laptop._context.lake
+    for name in ("../../x", "deadbeefdeadbeef", "\x1b]0;pwn\x07evil"):
+        lake.create_branch(name, lake.head("main"))
+    lake.create_tag("v\x1b[2J", lake.head("main"))
+    with pytest.raises(IntegrityError) as refused:
+        push(laptop, there)
+    assert refused.value.message.endswith(
+        r"branch '\x1b]0;pwn\x07evil', branch '../../x', branch 'deadbeefdeadbeef', tag 'v\x1b[2J'"
+    )
+    assert lakes.is_remote(there) or not Path(there).exists()
+    with headwater.create(str(Path.cwd() / "victim")) as victim:
+        with pytest.raises(IntegrityError, match="names that Headwater gives to nothing"):
+            victim.pull_from(laptop.url)
+        assert list(victim._context.lake.branches()) == ["main"]
+    assert list(push(laptop, there, ["main"]).branches) == ["main"]
+
+
+def test_a_push_that_is_refused_makes_no_lake(laptop: Registry, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no branch 'nope'"):
+        laptop.push(str(tmp_path / "typo"), ["nope"])
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("value", ["not json", "{}[", "3", '[{"version_id": 1}]', '["x"]'])
+def test_traffic_that_others_wrote_is_refused_in_words(
+    laptop: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    laptop.register("m", artifact)
+    event = Transaction.event
+
+    def wrong(self: Transaction, subject: str, kind: str, said: str | None, **options: Any) -> Any:
+        return event(self, subject, kind, value if kind == "traffic" else said, **options)
+
+    monkeypatch.setattr(Transaction, "event", wrong)
+    with suppress(IntegrityError):  # it has landed, and can't be read
+        laptop.deploy("m/1", "prod")
+    for ask in (laptop.deployments, lambda: laptop.diff("main~1", "main"), lambda: laptop.delete("m/1")):
+        with pytest.raises(IntegrityError, match="an event of traffic says nothing that can be read"):
+            ask()

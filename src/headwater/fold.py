@@ -288,7 +288,7 @@ def entries_of(value: str | None) -> list[dict[str, Any]]:
             for each in found
         ):
             return list(found)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise IntegrityError(f"an event of traffic says nothing that can be read: {shown(value or '')}", hint=_FOREIGN)
 

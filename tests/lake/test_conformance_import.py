@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from headwater.errors import NotFoundError, RaceLostError
+from headwater.errors import IntegrityError, InvalidInputError, NotFoundError, RaceLostError
 from headwater.lake.base import ORIGIN, Commit, Importer, Incoming, Lake
 from headwater.lake.copies import Copies
 from headwater.lake.refs import locate, resolve, settled
@@ -285,3 +285,18 @@ def test_what_stands_otherwise_is_told_and_stays(lake: Lake) -> None:
     wanted = {("k", 0): "yours", ("s", 1): "yours", ("s", 2): "yours"}
     assert lake.reserve(wanted) == {("k", 0): "mine", ("s", 1): "mine"}
     assert lake.reservations() == {("k", 0): "mine", ("s", 1): "mine", ("s", 2): "yours"}
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", ".", "a/../b", "..", "./a", "a\0b"])
+def test_paths_lead_down_and_nowhere_else(lake: Lake, path: str) -> None:
+    first = lake.head("main")
+    with pytest.raises(InvalidInputError, match="not a path of an object"):
+        lake.put("main", path, b"1")
+    with lake.importing() as importer:
+        with pytest.raises(IntegrityError, match="could lead out of the lake"):
+            bring(importer, (first,), {path: b"1"})
+        with pytest.raises(IntegrityError, match="could lead out of the lake"):
+            bring(importer, (first, first), {}, (path,))
+        made = bring(importer, (first,), {"..a/b\\c/.d": b"1"})
+    assert tree(lake, made) == {"..a/b\\c/.d": b"1"}

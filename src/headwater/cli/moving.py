@@ -105,3 +105,4 @@ def _lines(done: Moved, nothing: str) -> Iterable[str]:
     sent: dict[str, Any] = {"commit": done.commits, "object": done.objects}
     counts = " and ".join(count(number, noun) for noun, number in sent.items())
     yield dim(f"{counts} ({size(done.bytes)}) copied")
+    note("branches and tags that were deleted in one lake are not deleted in the other")

@@ -100,9 +100,7 @@ def check_path(path: str) -> None:
         InvalidInputError: It does not.
     """
     if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
-        raise InvalidInputError(
-            f"not a path of an object: {shown(path)}", hint="its parts are names, with / between them"
-        )
+        raise InvalidInputError(f"not a path of an object: {shown(path)}", hint="write names, with / between them")
 
 
 def check_found(path: str) -> None:
