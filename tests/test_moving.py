@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.command_line import CommandLine
 from tests.lineage_world import make_world, save
 
 import headwater
+from headwater import clashes
 from headwater.conflicts import MergeConflictError
 from headwater.errors import (
     ConflictError,
@@ -29,15 +30,17 @@ from headwater.errors import (
     PermissionDeniedError,
 )
 from headwater.lake import connect as lakes
-from headwater.lake import refs
-from headwater.lake.base import IMPORT_PREFIX, ORIGIN
+from headwater.lake import local, refs
+from headwater.lake.base import IMPORT_PREFIX, ORIGIN, Lake
 from headwater.moving import Moved
 from headwater.registry import Registry
 from headwater.replication import Sent
 from headwater.schema import TABLES
+from headwater.transaction import Transaction
 
 SCRIPT = Path(__file__).parent / "processes.py"
 BIG = 6 << 20
+STRIDE = 3
 
 
 @pytest.fixture
@@ -87,12 +90,14 @@ def told(registry: Registry) -> list[tuple[Any, ...]]:
 def graph(registry: Registry, ref: str = "main") -> list[tuple[str, tuple[str, ...], dict[str, str]]]:
     """Return the history by the commits' first IDs, which all copies have in common."""
     lake = registry._context.lake
-    log = list(lake.log(refs.resolve(lake, ref).commit))
-    names = {each.id: refs.origin_of(each) if each.parents else "first" for each in log}
+    log = list(lake.log(refs.settled(lake, refs.resolve(lake, ref).commit)))
+    moves = {each.id for each in log if refs.settled(lake, each.id) != each.id}
+    whole = {each.id: each for each in log}
+    names = {each.id: refs.origin_of(whole[refs.settled(lake, each.id)]) if each.parents else "first" for each in log}
     return sorted(
         (names[each.id], tuple(names[p] for p in each.parents), {k: v for k, v in each.metadata.items() if k != ORIGIN})
         for each in log
-        if each.parents
+        if each.parents and each.id not in moves
     )  # fmt: skip
 
 
@@ -385,9 +390,15 @@ def test_a_lake_in_which_nothing_has_happened_becomes_a_copy(laptop: Registry, t
     headwater.create(there, storage_namespace=namespace(there)).close()
     with headwater.open(there) as server:
         assert server.models() == []
+        own = {row[0] for row in graph(server)}
         push(laptop, there)
-        same(laptop, server)
+        assert rows(laptop) == rows(server)
+        assert graph(laptop) == [row for row in graph(server) if row[0] not in own]
+        assert len(server.log()) == len(laptop.log()) + ("://" in there), "its own beginning is covered up, not lost"
         assert server.register("m", artifact).version == 2
+        laptop.pull_from(there)
+        assert graph(laptop) == [row for row in graph(server) if row[0] not in own]
+        assert rows(laptop) == rows(server)
 
 
 def test_what_holds_something_else_is_left_alone(laptop: Registry, there: str) -> None:
@@ -557,7 +568,7 @@ def test_a_target_that_moves_while_it_is_pushed_to_loses_nothing(laptop: Registr
             if sent.commits == 1 and not server._versions.all_references()[1:]:
                 server.register("theirs", artifact)
 
-        with pytest.raises(ConflictError, match=r"main has gone on in|has moved"):
+        with pytest.raises(ConflictError, match="branch main has gone on both here and in"):
             laptop.push(there, tell=tell)
         assert [each.name for each in server.models()] == ["m", "theirs"]
         laptop.pull_from(there)
@@ -577,8 +588,7 @@ def test_two_pushes_at_once_end_as_one(laptop: Registry, there: str, artifact: P
             with headwater.open(other, actor="bob") as registry:
                 registry.push(there)
 
-    with pytest.raises(ConflictError):
-        laptop.push(there, tell=tell)
+    laptop.push(there, tell=tell)
     with headwater.open(there) as server:
         same(laptop, server)
         assert push(laptop, there) == Moved(server.url)
@@ -590,6 +600,96 @@ def test_two_pushes_at_once_end_as_one(laptop: Registry, there: str, artifact: P
             registry.close()
 
 
+CALLS = ("head", "branches", "merge_base", "diff", "merge", "move_branch", "reserve", "get_commit", "create_branch")
+
+
+@pytest.mark.parametrize("same_table", [True, False], ids=["same table", "another table"])
+def test_a_writer_that_lands_at_any_step_of_a_push_loses_nothing(
+    laptop: Registry, there: str, artifact: Path, monkeypatch: pytest.MonkeyPatch, same_table: bool
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    server = headwater.open(there, actor="bob")
+    kind = type(server._context.lake)
+    last, step, acknowledged = 0, 0, 0
+
+    def count(name: str, real: Any) -> Any:
+        def call(lake: Lake, *args: Any, **options: Any) -> Any:
+            nonlocal step, acknowledged
+            if lake is not server._context.lake and lake.url == server.url and not busy:
+                step += 1
+                if step == last:
+                    busy.append(1)
+                    try:
+                        if same_table:
+                            server.register("theirs", artifact)
+                        else:
+                            server.start_run("theirs").end(None)
+                        acknowledged += 1
+                    finally:
+                        busy.clear()
+            return real(lake, *args, **options)
+
+        return call
+
+    busy: list[int] = []
+    for name in CALLS:
+        monkeypatch.setattr(kind, name, count(name, getattr(kind, name)))
+    while last == 0 or step >= last:
+        last, step = last + STRIDE, 0
+        laptop.set_alias("m", f"a{last}", 1)
+        with suppress(ConflictError):
+            laptop.push(there)
+        busy.append(1)
+        laptop.pull_from(there)
+        push(laptop, there)
+        found = len(server.versions("theirs")) if same_table and acknowledged else len(server.runs())
+        assert found == acknowledged
+        assert sorted(map(str, rows(laptop).values())) == sorted(map(str, rows(server).values()))
+        busy.clear()
+    assert acknowledged >= 2
+    server.close()
+
+
+def test_two_pushes_that_meet_at_the_move_lose_nothing(
+    laptop: Registry, there: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    other = str(tmp_path / "other-laptop")
+    laptop.register("m", artifact)
+    laptop.push(other)
+    begun: list[int] = []
+    with headwater.open(there) as server:
+        kind = type(server._context.lake)
+        merge, move = kind.merge, kind.move_branch
+
+        def first(lake: Lake) -> None:
+            if not begun and lake.url == server.url:
+                begun.append(1)
+                with headwater.open(other, actor="bob") as registry:
+                    registry.push(there)
+
+        def merging(lake: Any, source: str, into: str, *args: Any, **options: Any) -> str:
+            if into == "main":
+                first(lake)
+            return merge(lake, source, into, *args, **options)
+
+        def moving(lake: Any, *args: Any, **options: Any) -> str:
+            if not lakes.is_remote(lake.url):
+                first(lake)
+            return move(lake, *args, **options)
+
+        monkeypatch.setattr(kind, "merge", merging)
+        monkeypatch.setattr(kind, "move_branch", moving)
+        laptop.push(there)
+        assert begun
+        assert rows(laptop) == rows(server)
+        assert told(laptop) == told(server)
+        assert push(laptop, there) == Moved(server.url)
+        assert laptop.pull_from(there) == Moved(server.url)
+
+
 # -- the command line -------------------------------------------------------------------------------------------------
 def test_the_commands(laptop: Registry, there: str, artifact: Path, tmp_path: Path, monkeypatch: Any) -> None:
     laptop.register("m", artifact)
@@ -598,9 +698,11 @@ def test_the_commands(laptop: Registry, there: str, artifact: Path, tmp_path: Pa
     cli = CommandLine()
     made = ["--storage-namespace", namespace(there)] if lakes.is_remote(there) else []
     found = cli.json("push", there, *made, "--branch", "main")
-    assert set(found) == {"url", "branches", "tags", "commits", "objects", "bytes", "reservations"}
+    assert set(found) == {"url", "branches", "tags", "commits", "objects", "bytes", "reservations", "merges"}
     assert list(found["branches"]) == ["main"]
-    out = cli.out("push", there)
+    again = cli("push", there)
+    assert "branches and tags that were deleted in one lake are not deleted in the other" in again.stderr
+    out = again.stdout
     assert "branch exp is at " in out
     assert "3 commits and 4 objects" in out or "3 commits and" in out
     assert "has everything already" in cli("push", there).stderr
@@ -743,3 +845,86 @@ def test_a_history_goes_from_server_to_server(laptop: Registry, lakefs_url: str,
             same(server, other)
     laptop.pull_from(second)
     assert [each.name for each in laptop.models()] == ["big", "flight-delay", "m", "n"]
+
+
+# -- what others wrote ------------------------------------------------------------------------------------------------
+def test_a_number_that_only_a_tag_leads_to_is_in_use(
+    laptop: Registry, there: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    laptop.create_branch("exp").register("m", artifact)
+    laptop.create_tag("rel", "exp")
+    laptop.delete_branch("exp", force=True)
+    with headwater.open(there, actor="bob") as server:
+        server.register("m", artifact)
+        now = clashes.now_micros()
+        monkeypatch.setattr(clashes, "now_micros", lambda: now + 25 * 3600 * 10**6)
+        for move in (laptop.push, laptop.pull_from):
+            with pytest.raises(ConflictError, match=r"m/2: here .* registered by ada .*, there .* registered by bob"):
+                move(there)
+        assert server.tags() == []
+
+
+def test_paths_that_lead_elsewhere_are_not_brought(
+    laptop: Registry, there: str, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.register("m", artifact)
+    push(laptop, there)
+    monkeypatch.setattr(local, "check_path", lambda path: None)
+    lake = laptop._context.lake
+    lake.put("main", "tables/events/../../../../../EVIL", b"evil")
+    lake.commit("main", "m", {})
+    with headwater.open(there) as server:
+        head = server.head
+        with pytest.raises(IntegrityError, match="could lead out of the lake: 'tables/events/") as refused:
+            laptop.push(there)
+        assert "do not trust" in refused.value.hint
+        assert server.head == head
+    with headwater.create(str(Path.cwd() / "victim")) as victim, pytest.raises(IntegrityError, match="lead out"):
+        victim.pull_from(laptop.url)
+    with pytest.raises(IntegrityError, match="lead out"):
+        lake.delta(lake.head("main"), "tables/events")
+
+
+def test_names_that_headwater_gives_to_nothing_are_not_brought(laptop: Registry, there: str, artifact: Path) -> None:
+    laptop.register("m", artifact)
+    lake = laptop._context.lake
+    for name in ("../../x", "deadbeefdeadbeef", "\x1b]0;pwn\x07evil"):
+        lake.create_branch(name, lake.head("main"))
+    lake.create_tag("v\x1b[2J", lake.head("main"))
+    with pytest.raises(IntegrityError) as refused:
+        push(laptop, there)
+    assert refused.value.message.endswith(
+        r"branch '\x1b]0;pwn\x07evil', branch '../../x', branch 'deadbeefdeadbeef', tag 'v\x1b[2J'"
+    )
+    assert lakes.is_remote(there) or not Path(there).exists()
+    with headwater.create(str(Path.cwd() / "victim")) as victim:
+        with pytest.raises(IntegrityError, match="names that Headwater gives to nothing"):
+            victim.pull_from(laptop.url)
+        assert list(victim._context.lake.branches()) == ["main"]
+    assert list(push(laptop, there, ["main"]).branches) == ["main"]
+
+
+def test_a_push_that_is_refused_makes_no_lake(laptop: Registry, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="there is no branch 'nope'"):
+        laptop.push(str(tmp_path / "typo"), ["nope"])
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("value", ["not json", "{}[", "3", '[{"version_id": 1}]', '["x"]'])
+def test_traffic_that_others_wrote_is_refused_in_words(
+    laptop: Registry, artifact: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    laptop.register("m", artifact)
+    event = Transaction.event
+
+    def wrong(self: Transaction, subject: str, kind: str, said: str | None, **options: Any) -> Any:
+        return event(self, subject, kind, value if kind == "traffic" else said, **options)
+
+    monkeypatch.setattr(Transaction, "event", wrong)
+    with suppress(IntegrityError):  # it has landed, and can't be read
+        laptop.deploy("m/1", "prod")
+    for ask in (laptop.deployments, lambda: laptop.diff("main~1", "main"), lambda: laptop.delete("m/1")):
+        with pytest.raises(IntegrityError, match="an event of traffic says nothing that can be read"):
+            ask()

@@ -6,11 +6,12 @@ A number that was cut and never used (its process died) stands in nobody's way o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 
 from headwater.errors import ConflictError
 from headwater.ids import from_micros, is_id, micros_of, now_micros
+from headwater.lake import refs
 from headwater.lake.base import Lake, Reservation
 from headwater.lookup import name_of
 from headwater.names import quote
@@ -52,7 +53,7 @@ def _tell(
     """Raise an error that names what clashes, if anything of it is in use, or may be soon, on both sides."""
     lines = []
     with ExitStack() as stack:
-        mine, yours = ([stack.enter_context(fold) for fold in _folds(*side)] for side in (here, there))
+        mine, yours = (_folds(stack, *side) for side in (here, there))
         for key in differing:
             one, other = _use(mine, key, ours[key]), _use(yours, key, theirs[key])
             if one is not None and other is not None:
@@ -66,8 +67,22 @@ def _tell(
         )
 
 
-def _folds(lake: Lake, folds: Folds) -> list[AbstractContextManager[Fold]]:
-    return [folds.at(head) for head in dict.fromkeys(lake.branches().values())]
+def _folds(stack: ExitStack, lake: Lake, folds: Folds) -> list[Fold]:
+    """Return states that have all that a lake sends between them: its branches', and what only tags or rows lead to."""
+    tips = dict.fromkeys(lake.branches().values())
+    found = {tip: stack.enter_context(folds.at(tip)) for tip in tips}
+
+    def add(commits: Iterable[str]) -> None:
+        for commit in dict.fromkeys(commits):
+            if not any(commit == tip or lake.merge_base(tip, commit) == commit for tip in found):
+                found[commit] = stack.enter_context(folds.at(commit))
+
+    add(lake.tags().values())
+    sql = "SELECT DISTINCT json_extract(row, '$.data_commit') FROM datasets"
+    named = {str(name) for fold in list(found.values()) for (name,) in fold.rows(sql) if name is not None}
+    there = (refs.locate(lake, name) for name in sorted(named))
+    add(commit for commit in there if lake.find_commits(commit))
+    return list(found.values())
 
 
 def _called(folds: list[Fold], key: Reservation) -> str:

@@ -6,7 +6,6 @@ decides. Knows events; writes nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Any
 from headwater.ancestry import shared
 from headwater.difference import Difference
 from headwater.errors import ConflictError, InvalidInputError
+from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.lookup import name_of
 from headwater.names import quote
@@ -227,7 +227,7 @@ class Words:
                 ", ".join(
                     f"{self.version(each['version_id']) or each['version_id']} {each['mode']}"
                     + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
-                    for each in json.loads(value)
+                    for each in entries_of(value)
                 )
                 or "nothing"
             )

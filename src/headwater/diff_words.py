@@ -22,7 +22,7 @@ from headwater.diff_parts import (
     ChangedLabel,
 )
 from headwater.difference import Difference
-from headwater.fold import KIND, TX
+from headwater.fold import KIND, TX, entries_of
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
 from headwater.landing import status_of
@@ -388,7 +388,7 @@ class Words:
         return ", ".join(
             f"{self._version_text(each['version_id'])} {each['mode']}"
             + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
-            for each in json.loads(value)
+            for each in entries_of(value)
         )
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.deltalog import TableFiles
-from headwater.lake.base import AT, Commit
+from headwater.errors import IntegrityError
+from headwater.lake.base import AT, MOVE, Commit
+from headwater.names import shown
 
 __all__ = [
     "ACTOR",
@@ -23,6 +25,8 @@ __all__ = [
     "SCHEMA",
     "SUBJECT",
     "TX",
+    "before",
+    "entries_of",
     "fold_commits",
     "fold_files",
     "fold_rows",
@@ -184,7 +188,7 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     at: str | None = head
     while at is not None and at in by_id:
         spine.append(by_id[at])
-        at = by_id[at].parents[0] if by_id[at].parents else None
+        at = before(by_id[at])
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
@@ -219,6 +223,12 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
             for commit in new
         ],
     )
+
+
+def before(commit: Commit) -> str | None:
+    """Return what a branch was before a commit; one that only moved it there is left out of its history."""
+    moved = commit.metadata.get(KIND) == MOVE and len(commit.parents) == 2
+    return commit.parents[1 if moved else 0] if commit.parents else None
 
 
 def _rest(commit: Commit) -> str | None:
@@ -262,6 +272,28 @@ def _fold_datasets(connection: sqlite3.Connection, rows: Iterable[Mapping[str, A
             for row in rows
         ),
     )
+
+
+def entries_of(value: str | None) -> list[dict[str, Any]]:
+    """Return what an event of traffic says: who serves, and how much of the requests.
+
+    Raises:
+        IntegrityError: It is not what Headwater writes.
+    """
+    try:
+        found = json.loads(value or "[]")
+        if all(
+            all(isinstance(each[key], str) for key in ("deployment_id", "version_id", "mode"))
+            and isinstance(each["percent"], int | float | None)
+            for each in found
+        ):
+            return list(found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise IntegrityError(f"an event of traffic says nothing that can be read: {shown(value or '')}", hint=_FOREIGN)
+
+
+_FOREIGN = "something other than Headwater wrote it: deploy anew, or revert its transaction"
 
 
 def _light(row: Mapping[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
@@ -163,7 +163,7 @@ class Labels:
                     hint=f"move it first, or `headwater alias delete {quote(ref.name)} {alias}`",
                 )
             for environment, value in tx.fold.rows(_SERVING, model_id):
-                if any(each["version_id"] in subjects for each in json.loads(value or "[]")):
+                if any(each["version_id"] in subjects for each in entries_of(value)):
                     raise ConflictError(
                         f"{ref} can't be deleted while it serves {environment}",
                         hint=f"end that first: `headwater deployments {quote(ref.name)}` lists what serves",

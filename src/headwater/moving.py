@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from headwater.lake import connect as lakes
 from headwater.lake import refs
 from headwater.lake.base import PIN_PREFIX, Lake
 from headwater.merge import Merge, Merges
-from headwater.names import check_text, shown
+from headwater.names import check_branch, check_tag, check_text, shown
 from headwater.replication import Known, Plan, Sent, Tell, plan, plan_named, send
 from headwater.state import Folds
 
@@ -42,9 +41,8 @@ __all__ = ["Moved", "Moving"]
 _FEW = 4
 """Commits that a lake has at most in which nothing has happened: its first, and those of `init`."""
 
-_ATTEMPTS = 40
-_PAUSE = 0.75
-"""Seconds between attempts to move a branch that another process is moving: together, longer than a hold lasts."""
+_ATTEMPTS = 5
+"""Times that everything is looked at from the start, where another writer was faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,10 @@ class Moving:
     def push(self, url: str, branches: Collection[str] | None, *, storage_namespace: str | None, tell: Tell) -> Moved:
         """Bring what this lake has to another; see `Registry.push`."""
         self._context.check_real("push")
+        here = self._context.lake
+        # Before the other lake is made: it is not to be left behind where this is refused.
+        marker.check(here)
+        _check_names(here, *_chosen(here, branches, None))
         with _opened(url, self._context.lake, make=True, storage_namespace=storage_namespace) as there:
             fresh = _check_related(self._context.lake, there)
             chosen = _chosen(self._context.lake, branches, there if fresh else None)
@@ -125,7 +127,31 @@ class Moving:
         settle: Mapping[str, Any] | None,
     ) -> Moved:
         """Copy commits and move refs; everything that can be refused is, before anything is written."""
-        branches, tags = chosen
+        sent, made = Sent(), dict[str, str]()
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._try(there, source, target, chosen, made, sent, fresh=fresh, tell=tell, settle=settle)
+            except RaceLostError:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                fresh = _check_related(source, target)
+        raise AssertionError
+
+    def _try(
+        self,
+        there: Lake,
+        source: Lake,
+        target: Lake,
+        chosen: tuple[dict[str, str], dict[str, str]],
+        made: dict[str, str],
+        sent: Sent,
+        *,
+        fresh: bool,
+        tell: Tell,
+        settle: Mapping[str, Any] | None,
+    ) -> Moved:
+        _check_names(source, *chosen)
+        branches, tags = ({name: refs.settled(source, commit) for name, commit in each.items()} for each in chosen)
         folds = Folds(there)
         try:
             here = self._context.lake
@@ -146,7 +172,6 @@ class Moving:
                 # What is cut there is cut here too, or the next number here would mean another thing.
                 with suppress(HeadwaterError):
                     here.reserve(missing_here)
-            sent = Sent()
             send(source, importer, found, tell, sent)
             # What rows name is read off the lake at hand, whichever way it goes.
             rows = [found.ids[head] if target is here else head for head in new]
@@ -154,9 +179,9 @@ class Moving:
             send(source, importer, named, tell, sent)
             _pin(target, [named.ids[head] for head in named.heads])
             merges = self._rehearse(there, found, wanted, settle or {})
-            made = _move_branches(target, found, wanted, fresh=fresh)
+            _move_branches(target, found, wanted, made, fresh=fresh)
             merged = tuple(merge() for merge in merges)
-            made |= {merge.target: target.head(merge.target) for merge in merged}
+            made.update({merge.target: target.head(merge.target) for merge in merged})
             tagged = _make_tags(target, found, wanted)
         return Moved(there.url, made, tagged, sent.commits, sent.objects, sent.bytes, len(reservations), merged)
 
@@ -302,6 +327,26 @@ def _chosen(
     return {name: head for name, head in heads.items() if name in named}, {}
 
 
+def _check_names(source: Lake, branches: Collection[str], tags: Collection[str]) -> None:
+    """Refuse names that no branch or tag may have, before they are written anywhere.
+
+    Raises:
+        IntegrityError: A lake has such names; all are told.
+    """
+    bad = []
+    for what, check, names in (("branch", check_branch, branches), ("tag", check_tag, tags)):
+        for name in sorted(names):
+            try:
+                check(name)
+            except InvalidInputError:
+                bad.append(f"{what} {shown(name)}")
+    if bad:
+        raise IntegrityError(
+            f"{source.url} has names that Headwater gives to nothing: {', '.join(bad)}",
+            hint="somebody else made them: delete them there, or name the branches that are wanted with --branch",
+        )
+
+
 # -- deciding ---------------------------------------------------------------------------------------------------------
 def _decide(target: Lake, found: Plan, branches: Mapping[str, str], tags: Mapping[str, str], *, fresh: bool) -> _Refs:
     """Return which refs have to be made or moved.
@@ -316,15 +361,18 @@ def _decide(target: Lake, found: Plan, branches: Mapping[str, str], tags: Mappin
             f"a branch in one lake and a tag in the other have one name: {', '.join(both)}",
             hint="delete one of the two, or push with --branch",
         )
-    elsewhere = sorted(name for name in tags.keys() & tagged.keys() if found.ids.get(tags[name]) != tagged[name])
+    elsewhere = sorted(
+        name for name in tags.keys() & tagged.keys() if found.ids.get(tags[name]) != refs.settled(target, tagged[name])
+    )
     if elsewhere:
         raise ConflictError(
-            f"tags at different commits in the two lakes: {', '.join(elsewhere)}", hint="delete them in one of the two"
+            f"tags at different commits in the two lakes: {', '.join(elsewhere)}",
+            hint="delete them in one of the two: `headwater tag --delete NAME`",
         )
     heads, before, diverged = {}, {}, {}
     for name, head in branches.items():
         current = there.get(name)
-        step = "forward" if current is None or fresh else _relation(target, found, head, current)
+        step = "forward" if current is None or fresh else _relation(target, found, head, refs.settled(target, current))
         if step == "forward":
             heads[name] = head
         elif step == "diverged":
@@ -371,37 +419,27 @@ def _pin(target: Lake, commits: Collection[str]) -> None:
             target.create_branch(f"{PIN_PREFIX}{commit[:32]}", commit, hidden=True)
 
 
-def _move_branches(target: Lake, found: Plan, wanted: _Refs, *, fresh: bool) -> dict[str, str]:
+def _move_branches(target: Lake, found: Plan, wanted: _Refs, made: dict[str, str], *, fresh: bool) -> None:
     """Move and make branches: the default one first, because it says whose copy a new lake is."""
-    made = {}
     for name in sorted(wanted.heads, key=lambda name: (name != target.default_branch, name)):
         commit = found.ids[wanted.heads[name]]
         before = wanted.before.get(name)
         if before is None:
-            target.create_branch(name, commit)
-        elif fresh or target.merge_base(before, commit) == before:
-            _move_branch(target, name, commit, before)
+            try:
+                target.create_branch(name, commit)
+            except AlreadyExistsError as error:
+                raise RaceLostError(f"branch {name} was made in {target.url} meanwhile", hint="try again") from error
+            made[name] = commit
         else:
-            raise RaceLostError(f"branch {name} has gone on in {target.url} meanwhile", hint="try again")
-        made[name] = commit
-    return made
+            made[name] = target.move_branch(name, commit, expected=before, over=fresh)
 
 
 def _make_tags(target: Lake, found: Plan, wanted: _Refs) -> dict[str, str]:
     made = {}
     for name, head in sorted(wanted.tags.items()):
         made[name] = found.ids[head]
-        target.create_tag(name, made[name])
-    return made
-
-
-def _move_branch(target: Lake, name: str, commit: str, before: str) -> None:
-    """Move a branch, waiting for another process that holds it."""
-    for attempt in range(_ATTEMPTS):
         try:
-            target.move_branch(name, commit, expected=before)
-            return
-        except RaceLostError:
-            if target.head(name) != before or attempt + 1 == _ATTEMPTS:
-                raise
-            time.sleep(_PAUSE)
+            target.create_tag(name, made[name])
+        except AlreadyExistsError as error:
+            raise RaceLostError(f"tag {name} was made in {target.url} meanwhile", hint="try again") from error
+    return made

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from headwater.errors import IntegrityError
 from headwater.lake.base import ORIGIN, Change, Commit, Importer, Incoming, Lake
-from headwater.lake.refs import origin_of
+from headwater.lake.refs import beneath, origin_of
 
 __all__ = ["Known", "Plan", "Sent", "Tell", "plan", "plan_named", "send"]
 
@@ -69,21 +69,30 @@ class Plan:
         ids: By ID in the source: the ID in the target, of those that are there and that the walk met.
         heads: The commits of the source that are wanted.
         met: By head: commits of the target that are there already, behind which the walk did not look.
+        moves: By commit that only moved a branch, and so is not sent: the one that it moved it to.
     """
 
     missing: list[Commit] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
     met: dict[str, set[str]] = field(default_factory=dict)
+    moves: dict[str, str] = field(default_factory=dict)
+
+    def image(self, commit: str) -> str:
+        """Return the ID in the target of a commit that is there."""
+        while commit not in self.ids and commit in self.moves:
+            commit = self.moves[commit]
+        return self.ids[commit]
 
 
-def plan(source: Lake, known: Known, heads: Iterable[str]) -> Plan:
+def plan(source: Lake, known: Known, heads: Iterable[str], *, whole: bool = False) -> Plan:
     """Return what a lake that knows some commits lacks of those that the source's heads reach.
 
     Args:
         source: The lake that has them.
         known: What the target has.
         heads: Commit IDs in the source.
+        whole: Whether commits that only moved a branch are sent too.
     """
     found = Plan(heads=tuple(dict.fromkeys(heads)))
     chosen: set[str] = set()
@@ -102,6 +111,9 @@ def plan(source: Lake, known: Known, heads: Iterable[str]) -> Plan:
                 met.add(here)
             elif commit.id in chosen:
                 met |= passed[commit.id]
+            elif not whole and (moved_to := beneath(source, commit)) is not None:
+                found.moves[commit.id] = moved_to
+                wanted.add(moved_to)
             else:
                 new.append(commit)
                 wanted.update(commit.parents)
@@ -143,8 +155,9 @@ def plan_named(source: Lake, known: Known, found: Plan, names: Iterable[str]) ->
         for name in sorted(set(names))
         if name not in found.ids and source.find_commits(name) and known.here(source.get_commit(name)) is None
     ]
-    more = plan(source, known, lone)
+    more = plan(source, known, lone, whole=True)
     more.ids = found.ids | more.ids
+    more.moves = found.moves
     more.missing = [commit for commit in more.missing if commit.id not in found.ids]
     return more
 
@@ -163,7 +176,7 @@ def send(source: Lake, importer: Importer, found: Plan, tell: Tell, sent: Sent) 
     tell(sent)
     with ThreadPoolExecutor(4, "headwater-fetch") as threads:
         for commit, changes, taken in _fetched(source, found.missing, threads):
-            parents = tuple(found.ids[parent] for parent in commit.parents)
+            parents = tuple(found.image(parent) for parent in commit.parents)
             metadata = {**commit.metadata, ORIGIN: origin_of(commit)}
             copy = replace(commit, parents=parents, metadata=metadata)
             found.ids[commit.id] = importer.commit(copy, changes, taken)

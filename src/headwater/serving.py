@@ -15,6 +15,7 @@ from typing import Any
 
 from headwater.context import Context
 from headwater.errors import ConflictError, InvalidInputError, NotFoundError
+from headwater.fold import entries_of
 from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
 from headwater.names import check_alias, check_text, parse_model, quote, shown
@@ -230,7 +231,7 @@ class _Traffic:
         self.ended: dict[str, tuple[int | None, str]] = {}
         serving: dict[tuple[str, str], set[str]] = {}
         for event_id, subject, key, value, _, actor, reason, _, landed in rows:
-            listed = {each["deployment_id"]: each["percent"] for each in json.loads(value or "[]")}
+            listed = {each["deployment_id"]: each["percent"] for each in entries_of(value)}
             known = serving.setdefault((subject, key), set())
             for each in known - listed.keys():
                 self.ended.setdefault(each, (landed, actor))
@@ -288,7 +289,7 @@ def _serve(
     """
     known: dict[str, Entry] = {}
     for _, value in tx.fold.standing(model_id, "traffic", environment):
-        known.update((each["deployment_id"], each) for each in json.loads(value or "[]"))
+        known.update((each["deployment_id"], each) for each in entries_of(value))
     entries = change(list(known.values()))
     rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
     if rest < 0:

@@ -23,6 +23,7 @@ from headwater.fold import (
     FOLDED,
     FORMAT,
     SCHEMA,
+    before,
     fold_commits,
     fold_files,
     fold_rows,
@@ -404,9 +405,9 @@ class Folds:
                 known = None
                 new = list(self._lake.log(commit))[::-1]
             for table in self._changed_tables(known, commit):
-                before = Fold(connection, "").table(table) if known is not None else TableFiles()
-                after = tables.load(self._lake, commit, table, self._extended(known, commit, table, before))
-                fresh = [path for path in after.files if path not in before.files]
+                earlier = Fold(connection, "").table(table) if known is not None else TableFiles()
+                after = tables.load(self._lake, commit, table, self._extended(known, commit, table, earlier))
+                fresh = [path for path in after.files if path not in earlier.files]
                 if table in FOLDED and fresh:
                     fold_rows(connection, table, tables.rows(tables.read(self._lake, commit, table, fresh)))
                 fold_files(connection, table, after)
@@ -428,7 +429,7 @@ class Folds:
                     known[other] = connection
         if not known:
             return
-        for each in self._lake.log(commit, first_parent=True):
+        for each in refs.landings(self._lake, commit):
             costs = {
                 other: _newest(connection) - place
                 for other, connection in known.items()
@@ -444,7 +445,7 @@ class Folds:
         None where there is no such commit, or where it is so far back that reading everything is no more work.
         """
         newest = _newest(connection)
-        for each in self._lake.log(commit, first_parent=True):
+        for each in refs.landings(self._lake, commit):
             place = _position(connection, each.id)
             if place is None:
                 continue
@@ -474,10 +475,10 @@ class Folds:
         if _has_commit(connection, commit):
             return [] if commit == known else None
         new = commits_until(self._lake, commit, lambda each: _has_commit(connection, each))
-        parents = {each.id: each.parents for each in new}
+        line = {each.id: before(each) for each in new}
         at: str | None = commit
-        while at in parents:
-            at = next(iter(parents[at]), None)
+        while at in line:
+            at = line[at]
         return new if at == known else None
 
     def _changed_tables(self, known: str | None, commit: str) -> list[str]:
@@ -486,15 +487,15 @@ class Folds:
         changed = {change.path.split("/")[1] for change in self._lake.diff(known, commit, "tables/")}
         return [name for name in TABLES if name in changed]
 
-    def _extended(self, known: str | None, commit: str, table: str, before: TableFiles) -> TableFiles | None:
-        """Return `before` if the table's log at the commit goes on from it; a merge may have put another in place."""
-        if known is None or before.version < 0:
+    def _extended(self, known: str | None, commit: str, table: str, earlier: TableFiles) -> TableFiles | None:
+        """Return `earlier` if the table's log at the commit goes on from it; a merge may have put another in place."""
+        if known is None or earlier.version < 0:
             return None
         rewritten = any(
             change.kind == "changed" and change.path.endswith((".json", ".parquet"))
             for change in self._lake.diff(known, commit, f"tables/{table}/_delta_log/")
         )
-        return None if rewritten else before
+        return None if rewritten else earlier
 
 
 def _branch_file(branch: str) -> str:

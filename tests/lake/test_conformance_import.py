@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from headwater.errors import NotFoundError, RaceLostError
+from headwater.errors import IntegrityError, InvalidInputError, NotFoundError, RaceLostError
 from headwater.lake.base import ORIGIN, Commit, Importer, Incoming, Lake
 from headwater.lake.copies import Copies
-from headwater.lake.refs import locate, resolve
+from headwater.lake.refs import locate, resolve, settled
 
 OLD = {name: name * 64 for name in "abcdef"}
 
@@ -46,13 +46,16 @@ def test_a_commit_is_brought_with_all_that_it_is(lake: Lake) -> None:
         made = bring(importer, (first,), {"a": b"1", "folder/b": b"", "é": b"x" * 200_000}, message="said\nso")
         after = bring(importer, (made,), {"a": None, "folder/b": b"2"})
         assert lake.branches() == {"main": first}
-        lake.move_branch("main", after, expected=first)
+        moved = lake.move_branch("main", after, expected=first)
     found = lake.get_commit(made)
     assert (found.parents, found.message, found.micros) == ((first,), "said\nso", 1_700_000_000_000_000)
     assert found.metadata == {"k": "é", "headwater.at": "1700000000000000"}
     assert tree(lake, made) == {"a": b"1", "folder/b": b"", "é": b"x" * 200_000}
     assert tree(lake, "main") == {"folder/b": b"2", "é": b"x" * 200_000}
     assert [each.id for each in lake.log(after)] == [after, made, first]
+    assert lake.head("main") == moved
+    assert settled(lake, moved) == after
+    assert settled(lake, after) == after
 
 
 def test_a_commit_that_changes_nothing_is_a_commit(lake: Lake) -> None:
@@ -184,15 +187,20 @@ def test_a_branch_moves_only_from_where_it_was_expected(lake: Lake) -> None:
     lake.create_branch("b", first)
     with pytest.raises(RaceLostError, match="has moved"):
         lake.move_branch("b", first, expected=second)
-    lake.move_branch("b", second, expected=first)
-    assert lake.head("b") == second
-    lake.move_branch("b", first, expected=second)
-    assert tree(lake, "b") == {}
+    moved = lake.move_branch("b", second, expected=first)
+    assert lake.head("b") == moved
+    assert lake.merge_base(moved, second) == second
+    assert tree(lake, "b") == tree(lake, second)
+    lake.put("main", "c", b"1")
+    third = lake.commit("main", "m", {})
+    again = lake.move_branch("b", third, expected=moved)
+    assert lake.move_branch("b", again, expected=again) == again
+    assert tree(lake, "b") == tree(lake, third)
     with pytest.raises(NotFoundError):
         lake.move_branch("missing", second, expected=first)
     with pytest.raises(NotFoundError):
-        lake.move_branch("b", "0" * 64, expected=first)
-    assert lake.head("b") == first
+        lake.move_branch("b", "0" * 64, expected=again)
+    assert lake.head("b") == again
     lake.put("b", "b", b"1")
     assert lake.commit("b", "m", {})
 
@@ -232,6 +240,18 @@ def test_a_merge_at_the_moment_of_a_move_is_not_lost(lake: Lake) -> None:
         assert (f"moved/{turn}" in found) == moved
 
 
+def test_a_branch_in_which_nothing_has_happened_is_covered_up(lake: Lake) -> None:
+    first = lake.head("main")
+    lake.put_many("main", {"both": b"old", "lone": b"old"})
+    made = lake.commit("main", "m", {})
+    with lake.importing() as importer:
+        brought = bring(importer, (first,), {"both": b"new", "more": b"new"})
+        moved = lake.move_branch("main", brought, expected=made, over=True)
+    assert lake.head("main") == moved
+    assert settled(lake, moved) == brought
+    assert tree(lake, "main") == {"both": b"new", "more": b"new"}
+
+
 # -- reservations -----------------------------------------------------------------------------------------------------
 def test_reservations_are_told_with_their_values(lake: Lake) -> None:
     assert lake.reservations() == {}
@@ -265,3 +285,18 @@ def test_what_stands_otherwise_is_told_and_stays(lake: Lake) -> None:
     wanted = {("k", 0): "yours", ("s", 1): "yours", ("s", 2): "yours"}
     assert lake.reserve(wanted) == {("k", 0): "mine", ("s", 1): "mine"}
     assert lake.reservations() == {("k", 0): "mine", ("s", 1): "mine", ("s", 2): "yours"}
+
+
+# -- paths ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", ["", "/a", "a/", "a//b", ".", "a/../b", "..", "./a", "a\0b"])
+def test_paths_lead_down_and_nowhere_else(lake: Lake, path: str) -> None:
+    first = lake.head("main")
+    with pytest.raises(InvalidInputError, match="not a path of an object"):
+        lake.put("main", path, b"1")
+    with lake.importing() as importer:
+        with pytest.raises(IntegrityError, match="could lead out of the lake"):
+            bring(importer, (first,), {path: b"1"})
+        with pytest.raises(IntegrityError, match="could lead out of the lake"):
+            bring(importer, (first, first), {}, (path,))
+        made = bring(importer, (first,), {"..a/b\\c/.d": b"1"})
+    assert tree(lake, made) == {"..a/b\\c/.d": b"1"}

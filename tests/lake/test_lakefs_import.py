@@ -1,19 +1,17 @@
-"""What is lakeFS's own about bringing commits in: a branch is held while it is moved, and dead holds are let go."""
+"""What is lakeFS's own about bringing commits in: a branch is moved by a merge, which nothing is lost to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headwater.errors import ConflictError, RaceLostError
-from headwater.ids import now_micros
-from headwater.lake import lakefs_import
-from headwater.lake.base import IMPORT_PREFIX
+from headwater.lake.base import IMPORT_PREFIX, MOVE
 from headwater.lake.lakefs import LakeFS
-
-HOLD = "_hw_moving"
+from headwater.lake.refs import settled
 
 
 @pytest.fixture
@@ -34,59 +32,58 @@ def side(lake: LakeFS) -> str:
     return "side"
 
 
-def hold(lake: LakeFS, micros: int) -> None:
-    lake.put("main", HOLD, str(micros).encode())
+def test_a_branch_is_moved_by_a_merge_that_says_so(lake: LakeFS, side: str) -> None:
+    first, to = lake.head("main"), lake.head(side)
+    moved = lake.get_commit(lake.move_branch("main", to, expected=first))
+    assert moved.parents == (first, to)
+    assert moved.metadata.keys() == {"headwater.kind", "headwater.at"}
+    assert moved.metadata["headwater.kind"] == MOVE
 
 
-def test_a_branch_that_is_being_moved_takes_no_merge_and_no_other_move(lake: LakeFS, side: str) -> None:
-    hold(lake, now_micros())
-    first = lake.head("main")
-    with pytest.raises(RaceLostError, match="is being moved"):
-        lake.merge(side, "main", "m", {})
-    with pytest.raises(RaceLostError, match="is being moved"):
-        lake.move_branch("main", lake.head(side), expected=first)
-    assert lake.head("main") == first
+def test_what_lands_between_the_look_and_the_merge_is_in_it_or_stops_it(
+    lake: LakeFS, side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge = lake.merge
+    for path in ("else", "a"):
+        first, to = lake.head("main"), lake.head(side)
 
+        def late(*args: Any, path: str = path, **options: Any) -> str:
+            lake.put("main", path, b"theirs")
+            lake.commit("main", "m", {})
+            return merge(*args, **options)
 
-@pytest.mark.parametrize("since", ["old", "nonsense"])
-def test_a_hold_that_a_dead_process_left_is_let_go(lake: LakeFS, side: str, since: str) -> None:
-    first = lake.head("main")
-    for attempt in ("merge", "move"):
-        if since == "old":
-            hold(lake, now_micros() - 60_000_000)
+        monkeypatch.setattr(lake, "merge", late)
+        if path == "else":
+            moved = lake.move_branch("main", to, expected=first)
+            assert settled(lake, moved) == moved
+            assert [each.path for each in lake.list("main")] == ["a", "else"]
+            lake.put(side, "a", b"2")
+            lake.commit(side, "m", {})
+            lake.put("main", "else", b"more")
+            lake.commit("main", "m", {})
+            monkeypatch.setattr(lake, "merge", merge)
+            merge(lake.head("main"), side, "m", {})
         else:
-            lake.put("main", HOLD, b"?")
-        for turn in range(2):
-            try:
-                if attempt == "merge":
-                    lake.merge(side, "main", "m", {})
-                else:
-                    lake.move_branch("main", first, expected=lake.head("main"))
-            except RaceLostError:
-                assert turn == 0
-    assert lake.head("main") == first
+            with pytest.raises(RaceLostError):
+                lake.move_branch("main", to, expected=first)
+            assert lake.read("main", "a") == b"theirs"
+
+
+def test_what_a_branch_has_besides_is_not_merged_unasked(lake: LakeFS, side: str) -> None:
+    lake.put("main", "b", b"1")
+    made = lake.commit("main", "m", {})
+    with pytest.raises(ConflictError, match="has what"):
+        lake.move_branch("main", lake.head(side), expected=made)
+    assert lake.head("main") == made
 
 
 def test_what_somebody_else_staged_is_not_touched(lake: LakeFS, side: str) -> None:
+    first = lake.head("main")
     lake.put("main", "mine", b"1")
     with pytest.raises(ConflictError, match="has staged changes"):
-        lake.merge(side, "main", "m", {})
-    lake.move_branch("main", lake.head(side), expected=lake.head("main"))
-    made = lake.commit("main", "mine", {})
-    assert lake.get_commit(made).parents == (lake.head(side),)
-    assert [each.path for each in lake.list(made)] == ["a", "mine"]
-
-
-def test_a_branch_is_not_moved_where_the_server_is_too_slow(
-    lake: LakeFS, side: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lakefs_import, "_LEASE", 0.4)
-    first = lake.head("main")
-    with pytest.raises(RaceLostError, match="too slow"):
         lake.move_branch("main", lake.head(side), expected=first)
-    assert lake.head("main") == first
-    monkeypatch.undo()
-    lake.move_branch("main", lake.head(side), expected=first)
+    made = lake.commit("main", "mine", {})
+    assert lake.get_commit(made).parents == (first,)
 
 
 def test_hidden_branches_are_gone_at_the_end(lake: LakeFS) -> None:

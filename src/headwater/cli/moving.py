@@ -32,7 +32,7 @@ def push(session: Session, url: str, storage_namespace: str | None) -> None:
     All branches and tags, or only --branch. Only what the other lake lacks is sent; where this is interrupted, the
     same command goes on. Rows, bytes, numbers and names are the same there; so a number that means something else
     there stops it, before anything is written. The other lake is a copy of this one, or new, or missing; a new one
-    gets the default branch too.
+    gets the default branch too. Branches and tags that were deleted here are not deleted there.
     """
     with _open(session) as registry, _progress("pushing") as tell:
         done = registry.push(url, _branches(session), storage_namespace=storage_namespace, tell=tell)
@@ -52,7 +52,8 @@ def pull_from(session: Session, url: str, ours: bool, theirs: bool, resolve: tup
     """Bring the history of another lake to this one.
 
     All branches and tags, or only --branch. A branch that has gone on in both lakes is merged, as by `headwater merge`.
-    This lake is a copy of the other one, or `headwater init` has just made it.
+    This lake is a copy of the other one, or `headwater init` has just made it. Branches and tags that were deleted
+    there are not deleted here.
     """
     from headwater.conflicts import MergeConflictError
 
@@ -104,3 +105,4 @@ def _lines(done: Moved, nothing: str) -> Iterable[str]:
     sent: dict[str, Any] = {"commit": done.commits, "object": done.objects}
     counts = " and ".join(count(number, noun) for noun, number in sent.items())
     yield dim(f"{counts} ({size(done.bytes)}) copied")
+    note("branches and tags that were deleted in one lake are not deleted in the other")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-from headwater.errors import InvalidInputError
+from headwater.errors import IntegrityError, InvalidInputError
+from headwater.names import shown
 
 __all__ = [
     "ABANDONED",
@@ -21,6 +22,7 @@ __all__ = [
     "CHUNK",
     "HIDDEN_PREFIX",
     "IMPORT_PREFIX",
+    "MOVE",
     "ORIGIN",
     "PIN_PREFIX",
     "REHEARSAL_ABANDONED",
@@ -38,7 +40,9 @@ __all__ = [
     "Retention",
     "Source",
     "Strategy",
+    "check_found",
     "check_lasting",
+    "check_path",
 ]
 
 CHUNK = 1 << 20
@@ -58,6 +62,9 @@ PIN_PREFIX = f"{HIDDEN_PREFIX}pin_"
 
 ORIGIN = "headwater.origin"
 """Commit metadata of a copy: the ID that the commit has in the lake that made it first."""
+
+MOVE = "move"
+"""`headwater.kind` of a merge that only moved a branch to its second parent: it says nothing, and stays in its lake."""
 
 Reservation = tuple[str, int]
 """A sequence and a number of it; or the key of a claim, and 0."""
@@ -88,6 +95,30 @@ def check_lasting(name: str, *, hidden: bool) -> None:
     """
     if not hidden or not _REHEARSAL.fullmatch(name):
         raise InvalidInputError(f"not a name for a branch that is hidden and lasts: {name!r}")
+
+
+def check_path(path: str) -> None:
+    """Make sure that an object may have a path, in this lake and on a disk: it leads down, and nowhere else.
+
+    Raises:
+        InvalidInputError: It does not.
+    """
+    if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise InvalidInputError(f"not a path of an object: {shown(path)}", hint="write names, with / between them")
+
+
+def check_found(path: str) -> None:
+    """Make sure that the path of an object that others wrote is one.
+
+    Raises:
+        IntegrityError: It is not.
+    """
+    try:
+        check_path(path)
+    except InvalidInputError:
+        raise IntegrityError(
+            f"an object's path could lead out of the lake: {shown(path)}", hint="do not trust who wrote it"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,11 +378,20 @@ class Lake(Protocol):
     def importing(self) -> AbstractContextManager[Importer]:
         """Copy commits of another lake into this one, all of whose parents are here."""
 
-    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
-        """Make a branch point at a commit, unless it has moved from where it was expected.
+    def move_branch(self, name: str, commit: str, *, expected: str, over: bool = False) -> str:
+        """Bring a branch to a commit that descends from where it is expected, and return where it is then.
+
+        That is the commit, or a merge of kind `MOVE` on top. What another writer lands at this moment is never lost:
+        it stops the move, or is in the merge too.
+
+        Args:
+            name: The branch.
+            commit: What it is brought to.
+            expected: Where it is now.
+            over: Whether what the branch has besides may be covered up.
 
         Raises:
-            RaceLostError: It has moved, or another writer is at it right now.
+            RaceLostError: It has moved.
         """
 
     def exclusive(self) -> AbstractContextManager[object]:

@@ -42,13 +42,14 @@ from headwater.lake.base import (
     Retention,
     Source,
     Strategy,
+    check_path,
 )
 from headwater.lake.lakefs_address import Address, Credentials, load_credentials
 from headwater.lake.lakefs_cache import FileCache
 from headwater.lake.lakefs_client import PATH, SHA256, Answer, Client, Sdk, info_of
 from headwater.lake.lakefs_history import LakeFSHistory
 from headwater.lake.lakefs_http import Fault, Patience, lost_race, status_fault
-from headwater.lake.lakefs_import import LakeFSImport, is_held, move_branch
+from headwater.lake.lakefs_import import LakeFSImport, move_branch
 from headwater.lake.lakefs_reservations import Reservations
 from headwater.lake.lakefs_streams import Upload, md5_of
 from headwater.lake.queue import queue
@@ -149,6 +150,7 @@ class LakeFS(LakeFSHistory):
         Raises:
             IntegrityError: Other bytes reached the server, or a file changed while it was read.
         """
+        check_path(path)
         if isinstance(source, bytes):
             return self._put(branch, path, source)
         body = Upload(source)
@@ -271,8 +273,6 @@ class LakeFS(LakeFSHistory):
         def refused(fault: Fault) -> HeadwaterError | None:
             if fault.status == 400 and "no changes" in fault.text:
                 return _SameContentError(f"there is nothing to merge from {source!r} into branch {into!r}")
-            if fault.status == 400 and "uncommitted" in fault.text and is_held(self, self._client, into):
-                return RaceLostError(f"branch {into!r} is being moved")
             if fault.status == 400 and "uncommitted" in fault.text:
                 return ConflictError(f"branch {into!r} has staged changes", hint="commit them or delete them first")
             if lost_race(fault):
@@ -324,9 +324,9 @@ class LakeFS(LakeFSHistory):
         yield importer
         importer.finish()
 
-    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
-        """Make a branch point at a commit, if it is where it was expected. See `headwater.lake.lakefs_import`."""
-        move_branch(self, self._client, name, commit, expected)
+    def move_branch(self, name: str, commit: str, *, expected: str, over: bool = False) -> str:
+        """Merge a commit into a branch, if that is where it was expected. See `headwater.lake.lakefs_import`."""
+        return move_branch(self, name, commit, expected, over=over)
 
     def _start_at_first_commit(self, branch: str) -> None:
         """Make a hidden branch at the repository's first commit, which is empty, unless somebody has just done so."""

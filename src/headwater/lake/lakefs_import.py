@@ -4,36 +4,26 @@ lakeFS makes a commit only on a branch and a merge only by merging, so commits a
 branches. There is one for each commit that no other made here descends from, so whatever was made is found again
 after a crash. A merge is lakeFS's own where that comes to the same tree; where not, a commit on top of it does.
 
-A branch is moved by lakeFS's hard reset, which does not look where the branch is. So it is held meanwhile by an object
-that is staged on it: lakeFS 1.84 merges nothing into a branch with staged changes, while a reset does not mind (tried).
+A branch is moved by merging into it, because merging is the one thing of lakeFS that looks where a branch is: a reset
+does not, and would lose what lands at that moment. The merge has the tree of what was merged, and says so by its kind.
 """
 
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from headwater.errors import AlreadyExistsError, HeadwaterError, NotFoundError, RaceLostError
+from headwater.errors import ConflictError, IntegrityError, NotFoundError, RaceLostError
 from headwater.ids import new_id, now_micros
-from headwater.lake.base import AT, HIDDEN_PREFIX, IMPORT_PREFIX, Commit, Incoming, Strategy
+from headwater.lake.base import AT, IMPORT_PREFIX, MOVE, Commit, Incoming, Strategy, check_found
 from headwater.lake.lakefs_client import Client
 
 if TYPE_CHECKING:
     from headwater.lake.lakefs import LakeFS
 
-__all__ = ["LakeFSImport", "is_held", "move_branch"]
-
-_HOLD = f"{HIDDEN_PREFIX}moving"
-"""The object that holds a branch while it is moved: staged, never committed. It says since when, in microseconds."""
-
-_LEASE = 20.0
-"""Seconds after which a hold is taken for that of a dead process."""
-
-_SETTLE = 0.25
-"""Seconds for merges to end that began before the branch was held: one takes 2 ms to 50 ms (measured)."""
+__all__ = ["LakeFSImport", "move_branch"]
 
 _SMALL = 1 << 20
 
@@ -63,6 +53,8 @@ class LakeFSImport:
 
     def commit(self, commit: Commit, changes: Mapping[str, Incoming | None], taken: Collection[str]) -> str:
         """Make a commit; see `headwater.lake.base.Importer`."""
+        for path in (*changes, *taken):
+            check_found(path)
         branch = self._branch_at(commit.parents[0])
         if len(commit.parents) == 1:
             self._stage(branch, changes)
@@ -182,52 +174,55 @@ def _reset(client: Client, branch: str, commit: str) -> None:
 
 
 # -- moving a branch --------------------------------------------------------------------------------------------------
-def move_branch(lake: LakeFS, client: Client, branch: str, commit: str, expected: str) -> None:
-    """Make a branch point at a commit, if it is where it was expected, and lose no merge that is under way.
+def move_branch(lake: LakeFS, branch: str, commit: str, expected: str, *, over: bool) -> str:
+    """Merge a commit into a branch that is where it was expected, so that nothing is lost that lands meanwhile.
 
     Raises:
-        RaceLostError: It has moved, or another process is moving it.
+        RaceLostError: It has moved, or another writer changed the same objects at this moment.
+        ConflictError: The branch has what the commit lacks, or something is staged on it.
+        IntegrityError: The merge is not what was merged.
     """
-    mine = str(now_micros())
-    since = time.monotonic()
+    if lake.head(branch) != expected:
+        raise RaceLostError(f"branch {branch!r} has moved meanwhile", hint="try again")
+    if commit == expected:
+        return commit
+    lake.get_commit(commit)
+    base = lake.merge_base(expected, commit)
+    source = commit
+    # Where the branch has the tree of what both descend from, a merge comes to the tree of what is merged.
+    if base != expected and not _is_same(lake, base, expected):
+        if not over:
+            raise ConflictError(f"branch {branch!r} has what {commit!r} lacks", hint="merge them")
+        source = _cover(lake, commit, expected)
     try:
-        client.run(
-            f"hold branch {branch!r}",
-            lambda sdk: client.upload(sdk, branch, _HOLD, mine.encode(), {"If-None-Match": "*"}),
-            missing=f"there is no branch {branch!r}",
-            meaning={412: lambda fault: AlreadyExistsError(f"branch {branch!r} is held")},
-        )
-    except AlreadyExistsError:
-        is_held(lake, client, branch)
-        raise RaceLostError(f"branch {branch!r} is being moved", hint="try again in a moment") from None
+        made = lake.merge(source, branch, f"move {branch}", _moves())
+    except ConflictError as error:
+        if lake.head(branch) != expected:  # another process has brought it there
+            raise RaceLostError(f"branch {branch!r} has moved meanwhile", hint="try again") from error
+        raise
+    # Where another writer landed between the look and the merge, there is more in it, and no loss.
+    if lake.get_commit(made).parents[0] == expected and not _is_same(lake, commit, made):
+        raise IntegrityError(f"merge {made!r} is not what was merged, {commit!r}", hint="check the server")
+    return made
+
+
+def _cover(lake: LakeFS, commit: str, old: str) -> str:
+    """Return a commit that descends from both and has the tree of the first."""
+    name = f"{IMPORT_PREFIX}{new_id()}_0"
+    lake.create_branch(name, old, hidden=True)
     try:
-        time.sleep(_SETTLE)
-        if lake.head(branch) != expected:
-            raise RaceLostError(f"branch {branch!r} has moved meanwhile", hint="try again")
-        if time.monotonic() - since > _LEASE / 4:
-            raise RaceLostError(f"the server is too slow to move branch {branch!r} safely", hint="try again later")
-        _reset(client, branch, commit)
+        lone = [each.path for each in lake.diff(commit, old) if each.kind == "added"]
+        if lone:
+            lake.delete_many(name, lone)
+            lake.commit(name, "make room", _moves())
+        return lake.merge(commit, name, "move over", _moves(), strategy="theirs")
     finally:
-        _release(lake, client, branch)
+        lake.delete_branch(name)
 
 
-def _release(lake: LakeFS, client: Client, branch: str) -> None:
-    """Take back what is staged of the hold, so that nothing is staged."""
-    name = client.address.repository
-    client.run(
-        f"let go of branch {branch!r}",
-        lambda sdk: sdk.branches.reset_branch(name, branch, {"type": "object", "path": _HOLD}),
-        missing=f"there is no branch {branch!r}",
-    )
+def _moves() -> dict[str, str]:
+    return {"headwater.kind": MOVE, AT: str(now_micros())}
 
 
-def is_held(lake: LakeFS, client: Client, branch: str) -> bool:
-    """Return whether a branch is held by a process that moves it; a hold that a dead one left is taken away."""
-    try:
-        with client.stream(branch, _HOLD) as stream:
-            since = stream.readall()
-    except HeadwaterError:  # mostly that it is not there; else what was refused says more
-        return False
-    if not since.isdigit() or now_micros() - int(since) > _LEASE * 1_000_000:
-        _release(lake, client, branch)
-    return True
+def _is_same(lake: LakeFS, left: str, right: str) -> bool:
+    return next(iter(lake.diff(left, right)), None) is None

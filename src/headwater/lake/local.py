@@ -41,7 +41,9 @@ from headwater.lake.base import (
     Retention,
     Source,
     Strategy,
+    check_found,
     check_lasting,
+    check_path,
 )
 from headwater.lake.local_db import Database
 from headwater.lake.local_files import (
@@ -299,8 +301,7 @@ class LocalLake:
     # -- writing ------------------------------------------------------------------------------------------------
     def put(self, branch: str, path: str, source: Source) -> ObjectInfo:
         """Stage an object: a small one in memory (or SQLite), a large one as a durable file."""
-        if not path or "\0" in path:
-            raise InvalidInputError(f"not a path of an object: {path!r}")
+        check_path(path)
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         head = read_up_to(stream, _INLINE + 1)
         hidden = self._hidden.get(branch)
@@ -500,7 +501,7 @@ class LocalLake:
         with without_collection(self.root):
             yield LocalImport(self._db, self._objects, self._graph, self._nodes, _INLINE)
 
-    def move_branch(self, name: str, commit: str, *, expected: str) -> None:
+    def move_branch(self, name: str, commit: str, *, expected: str, over: bool = False) -> str:
         """Make a branch point at a commit, if it is where it was expected."""
         with self._db.writing() as connection:
             if not connection.execute("SELECT 1 FROM commits WHERE id = ?", (commit,)).fetchone():
@@ -512,6 +513,7 @@ class LocalLake:
         if not moved:
             self.head(name)
             raise RaceLostError(f"branch {name!r} has moved meanwhile", hint="try again")
+        return commit
 
     def exclusive(self) -> contextlib.AbstractContextManager[object]:
         """Queue behind this machine's other writers of the lake."""
@@ -624,6 +626,7 @@ class LocalLake:
             building = place.with_name(f".{new_id()}")
             with disk_errors(self.cache):
                 for info in trees.walk(self._nodes(), root):
+                    check_found(info.path)
                     target = building / info.path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(self._local_file(info.path, info.sha256 or "", info.size), target)

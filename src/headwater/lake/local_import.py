@@ -7,7 +7,7 @@ from hashlib import sha256
 from sqlite3 import Connection
 
 from headwater.lake import trees
-from headwater.lake.base import Commit, Incoming, Reservation
+from headwater.lake.base import Commit, Incoming, Reservation, check_found
 from headwater.lake.local_db import Database
 from headwater.lake.local_graph import Graph
 from headwater.lake.objects import ObjectFolder
@@ -68,6 +68,7 @@ class LocalImport:
         entries: dict[str, trees.Entry | None] = {}
         held = 0
         for path, incoming in changes.items():
+            check_found(path)
             entries[path] = entry = self._keep(incoming, overlay) if incoming is not None else None
             held += entry[1] if entry is not None and entry[1] <= self._inline else 0
             if held > _HELD:
@@ -75,6 +76,8 @@ class LocalImport:
                     self._db.write(connection, overlay.chunks.items(), [])
                 overlay.chunks.clear()
                 held = 0
+        for path in taken:
+            check_found(path)
         if taken:
             theirs = self._graph.load(commit.parents[1]).tree
             entries.update((path, trees.find(nodes, theirs, path)) for path in taken)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.ids import timestamp
-from headwater.lake.base import HIDDEN_PREFIX, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
+from headwater.lake.base import HIDDEN_PREFIX, MOVE, ORIGIN, REHEARSAL_PREFIX, Commit, Lake
 from headwater.names import check_type, shown
 
-__all__ = ["Ref", "head", "is_branch", "locate", "mistaken", "origin_of", "parse_time", "resolve"]
+__all__ = [
+    "Ref",
+    "beneath",
+    "head",
+    "is_branch",
+    "landings",
+    "locate",
+    "mistaken",
+    "origin_of",
+    "parse_time",
+    "resolve",
+    "settled",
+]
 
 _REF = re.compile(r"(?P<base>[^~@{}\s]+)(?:@\{(?P<time>[^{}]*)\})?(?P<steps>(?:~[0-9]*)*)")
 _BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
@@ -137,6 +149,33 @@ def origin_of(commit: Commit) -> str:
     return commit.metadata.get(ORIGIN, commit.id)
 
 
+def settled(lake: Lake, commit: str) -> str:
+    """Return the commit that a branch was moved to, where a commit only moved one; else the commit itself."""
+    while (found := beneath(lake, lake.get_commit(commit))) is not None:
+        commit = found
+    return commit
+
+
+def beneath(lake: Lake, commit: Commit) -> str | None:
+    """Return what a branch was moved to by a merge that did no more than that: its tree tells, whatever it says."""
+    if commit.metadata.get("headwater.kind") != MOVE or len(commit.parents) != 2:
+        return None
+    second = commit.parents[1]
+    return second if next(iter(lake.diff(second, commit.id)), None) is None else None
+
+
+def landings(lake: Lake, commit: str) -> Iterator[Commit]:
+    """Yield what a branch was, newest first; that it was moved in this lake makes no difference to its history."""
+    following: str | None = commit
+    while following is not None:
+        start, following = following, None
+        for each in lake.log(start, first_parent=True):
+            following = beneath(lake, each)
+            if following is not None:
+                break
+            yield each
+
+
 def locate(lake: Lake, commit: str) -> str:
     """Return the ID that a commit which a row names has in this lake, which may be a copy's."""
     if not lake.find_commits(commit):
@@ -183,7 +222,7 @@ def _likely(lake: Lake, name: str, tags: Iterable[str]) -> str:
 
 def _back(lake: Lake, commit: str, steps: int, text: str) -> str:
     count, first = -1, ""
-    for count, each in enumerate(lake.log(commit, first_parent=True)):
+    for count, each in enumerate(landings(lake, commit)):
         first = each.id
         if count == steps:
             return first
@@ -199,7 +238,7 @@ def _at_time(lake: Lake, branch: str, commit: str, micros: int) -> str:
     Clocks of machines differ, and time must not go backwards: a commit is as late as the latest before it.
     """
     found, first = None, 0
-    for each in lake.log(commit, first_parent=True):
+    for each in landings(lake, commit):
         if each.micros > micros:
             found = None
         elif found is None:
