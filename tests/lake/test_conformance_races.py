@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from headwater.errors import ConflictError
-from headwater.lake.base import Lake
+from headwater.ids import new_id
+from headwater.lake.base import TRANSACTION_PREFIX, Lake
 from headwater.lake.queue import queue
 
 PROCESSES = 10
@@ -151,3 +152,30 @@ def test_the_queue_is_left_by_an_error_and_by_the_end_of_a_process(tmp_path: Pat
         holder.wait()
         with queue(place, 60.0) as held:
             assert held
+
+
+def test_a_merge_rests_on_the_newest_common_commit_whoever_made_it(lake: Lake) -> None:
+    def hidden(name: str, source: str, path: str, body: bytes) -> str:
+        """Make a hidden branch with a commit on it, and leave it there as a background clean-up would for a while."""
+        branch = f"{TRANSACTION_PREFIX}{new_id()}_{name}"
+        lake.create_branch(branch, source, hidden=True)
+        lake.put(branch, path, body)
+        lake.commit(branch, name, {})
+        return branch
+
+    first = lake.head("main")
+    slow = hidden("slow", first, "slow", b"1")
+    beside = hidden("beside", first, "fence", b"1")
+    held = lake.merge(slow, "main", "land", {})
+    own = hidden("own", held, "upload", b"2")
+    head = lake.merge(beside, "main", "land", {})
+    taken = lake.merge(head, own, "refresh", {})
+    lake.put(own, "fence", b"2")
+    ready = lake.commit(own, "own", {})
+
+    assert lake.merge_base(head, ready) == head
+    assert lake.merge_base(ready, head) == head
+    assert len({each.id for each in lake.log(ready)}) == len(list(lake.log(ready)))
+    landed = lake.merge(own, "main", "land", {})
+    assert lake.read(landed, "fence") == b"2"
+    assert lake.get_commit(ready).parents == (taken,)

@@ -134,7 +134,7 @@ class Graph:
         Raises:
             NotFoundError: It was collected.
         """
-        if not self._db.query("SELECT 1 FROM commits WHERE id = ?", commit):
+        if not self._is_there(commit):
             raise NotFoundError(
                 f"commit {commit} is not in the lake any more", hint="it was collected; begin from a branch's head"
             )
@@ -147,11 +147,15 @@ class Graph:
                 wanted = {commit}
                 found = []
                 for record in reversed(list(commits.values())):
-                    if record.commit.id in wanted:
+                    # What has landed stays in memory for a while, and what it descends from is on disk with it.
+                    if record.commit.id in wanted and not self._is_there(record.commit.id):
                         found.append(record.commit)
                         wanted |= set(record.commit.parents)
                 return found
         return []
+
+    def _is_there(self, commit: str) -> bool:
+        return bool(self._db.query("SELECT 1 FROM commits WHERE id = ?", commit))
 
     def merge_base(self, left: str, right: str) -> str:
         """Return a common ancestor that no other one descends from."""
