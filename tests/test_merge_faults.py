@@ -155,7 +155,7 @@ def test_another_writer_may_land_first_at_any_step(parted: Registry, registry_ur
             assert len(of(extra, "events")) == len(extra) == (what == "tag" and reached)
             assert parted.branch(target).merge("exp").up_to_date
             numbers.append(sorted(version.version for version in parted.branch(target).versions("m")))
-            number += 1 if not is_remote else 2
+            number += 2 if not is_remote else 3
     other.close()
     assert numbers == [[1, 2, 3]] * len(numbers)
     assert len(numbers) > 10
@@ -171,7 +171,7 @@ def test_eight_writers_and_four_merging_branches_all_land(
     branches = [f"b{number}" for number in range(4)]
     for branch in branches:
         registry.create_branch(branch)
-    count = 3 if is_remote else 10
+    count = 3 if is_remote else 6
     racing = [start("write_alone", registry_url, each, count, model, how) for each in ["main"] * 8 + branches]
     done = [result(each) for each in racing]
     numbers = [1, *(number for each in done for number in each["numbers"])]

@@ -479,7 +479,7 @@ def made(registry_url: str, tmp_path: Path) -> Iterator[Callable[[], World]]:
 @pytest.mark.timeout(900)
 def test_any_program_of_branches_and_merges_comes_to_the_union(made: Callable[[], World], is_remote: bool) -> None:
     @settings(
-        max_examples=3 if is_remote else 15,
+        max_examples=2 if is_remote else 10,
         deadline=None,
         database=None,
         derandomize=True,
@@ -651,7 +651,7 @@ def test_the_order_of_merges_makes_no_difference(made: Callable[[], World], is_r
     """Commutative and associative: as sets of rows, but for what merges settle, and in what stands."""
 
     @settings(
-        max_examples=2 if is_remote else 8,
+        max_examples=2 if is_remote else 5,
         deadline=None,
         database=None,
         derandomize=True,
@@ -701,7 +701,7 @@ def test_what_was_forced_is_the_same_both_ways(made: Callable[[], World], is_rem
     """Two branches on which things were undone while something rested on them: neither order of merging asks more."""
 
     @settings(
-        max_examples=2 if is_remote else 10,
+        max_examples=2 if is_remote else 6,
         deadline=None,
         database=None,
         derandomize=True,

@@ -55,7 +55,9 @@ def aside(connection: DuckDBPyConnection, work: Callable[[], Result]) -> Result:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        done.wait()
+        # The signal may reach any thread, and a wait without an end would not let this one look for it.
+        while not done.wait(0.1):
+            pass
     finally:
         # An interrupt that comes between two statements is lost, so it is sent again.
         while not done.is_set():
