@@ -14,7 +14,7 @@ import pytest
 from tests.command_line import CommandLine
 
 import headwater
-from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, NotFoundError
+from headwater.errors import ConflictError, HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
 from headwater.registry import Registry
 from headwater.undoing import Revert
 
@@ -883,3 +883,17 @@ def test_what_stands_is_the_last_that_is_not_undone_whatever_is_reverted(
         stands = dict(each for at, each in enumerate(done) if each[0] != "revert" and at not in gone)
         assert registry.model("m").tags == stands, done
     assert refused
+
+
+def test_traffic_that_something_else_wrote_is_told_of_and_not_undone(small: Registry) -> None:
+    deployment = small.deploy("m/1", "production")
+
+    def forge(tx: Any) -> None:
+        tx.event(small.get("m/1").model_id, "traffic", "not json", key="production")
+
+    small._context.write("forged", forge)
+    before = small.head
+    with pytest.raises(IntegrityError, match="an event of traffic says nothing that can be read"):
+        small.revert(small.get("m/1").commit)
+    assert small.head == before
+    assert deployment.version == 1

@@ -15,11 +15,11 @@ from typing import Any
 from headwater.ancestry import shared
 from headwater.difference import Difference
 from headwater.errors import ConflictError, InvalidInputError
-from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
+from headwater.subjects import traffic_called
 
 __all__ = [
     "Conflict",
@@ -223,14 +223,7 @@ class Words:
         if value is not None and kind == "alias":
             return self.version(value) or value
         if value is not None and kind == "traffic":
-            return (
-                ", ".join(
-                    f"{self.version(each['version_id']) or each['version_id']} {each['mode']}"
-                    + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
-                    for each in entries_of(value)
-                )
-                or "nothing"
-            )
+            return traffic_called(value, lambda version_id: self.version(version_id) or version_id) or "nothing"
         return value
 
     def subject(self, subject: str) -> str:

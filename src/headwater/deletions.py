@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headwater.conflicts import Conflict, Place, Side, Standing, Union
+from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.names import quote
 from headwater.tombstones import HIDDEN, RESTORED
@@ -107,7 +108,7 @@ def settle(
             continue
         chosen = decided.get(place)
         value = chosen.value if chosen is not None else union.both(*place)[-1].value
-        entries = [each for each in json.loads(value or "[]") if each["version_id"] not in gone]
+        entries = [each for each in entries_of(value) if each["version_id"] not in gone]
         entries = [each for each in entries if _model_of(union, each["version_id"]) not in gone]
         rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
         entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
@@ -147,7 +148,7 @@ def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | Non
         if value is not None:
             yield _Use(place, value, f"@{quote(place[2])}", by, sides)
         return
-    for each in json.loads(value or "[]"):
+    for each in entries_of(value):
         yield _Use(place, each["version_id"], f"serving {place[2]}", by, sides)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 
+from headwater.fold import entries_of
 from headwater.state import Fold
 from headwater.subjects import called, event_called, value_called
 from headwater.tombstones import is_hidden, visible
@@ -77,7 +77,7 @@ def _named_by(kind: str, value: str | None) -> list[str]:
         return []
     if kind == "alias":
         return [value]
-    return [each[name] for each in json.loads(value) for name in ("version_id", "deployment_id")]
+    return [each[name] for each in entries_of(value) for name in ("version_id", "deployment_id")]
 
 
 def _made_from(fold: Fold, gone: set[str], inside: set[str]) -> Iterator[str]:

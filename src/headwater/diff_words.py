@@ -22,13 +22,14 @@ from headwater.diff_parts import (
     ChangedLabel,
 )
 from headwater.difference import Difference
-from headwater.fold import KIND, TX, entries_of
+from headwater.fold import KIND, TX
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
 from headwater.landing import status_of
 from headwater.lookup import name_of
 from headwater.names import counted, quote
 from headwater.state import Fold
+from headwater.subjects import traffic_called
 from headwater.tombstones import HIDDEN, is_hidden
 
 __all__ = ["Words"]
@@ -385,11 +386,7 @@ class Words:
         return f"{counted(len(found['files']), 'file')} ({found['folder'].rpartition('-')[2]})"
 
     def _traffic(self, value: str) -> str:
-        return ", ".join(
-            f"{self._version_text(each['version_id'])} {each['mode']}"
-            + (f" {each['percent']:g} %" if each.get("percent") is not None else "")
-            for each in entries_of(value)
-        )
+        return traffic_called(value, self._version_text)
 
 
 _ORDER = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
+from headwater.fold import entries_of
 from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
 
-__all__ = ["called", "event_called", "model_of", "value_called"]
+__all__ = ["called", "event_called", "model_of", "traffic_called", "value_called"]
 
 
 def called(fold: Fold, subject: str) -> str:
@@ -49,13 +51,25 @@ def value_called(fold: Fold, kind: str, value: str | None) -> str | None:
     if kind == "status":
         return str(json.loads(value).get("status"))
     if kind == "traffic":
-        return (
-            ", ".join(
-                f"{called(fold, each['version_id'])} {each['mode']} {each['percent']:g} %" for each in json.loads(value)
-            )
-            or None
-        )
+        return traffic_called(value, lambda version_id: called(fold, version_id)) or None
     return value
+
+
+def traffic_called(value: str, version_called: Callable[[str], str]) -> str:
+    """Return the value of an event of traffic as people write it; empty where nothing serves.
+
+    Args:
+        value: The value.
+        version_called: Returns what people call a version, by its ID.
+
+    Raises:
+        IntegrityError: It is not what Headwater writes.
+    """
+    return ", ".join(
+        f"{version_called(each['version_id'])} {each['mode']}"
+        + (f" {each['percent']:g} %" if each["percent"] is not None else "")
+        for each in entries_of(value)
+    )
 
 
 def model_of(fold: Fold, subject: str) -> str | None:
