@@ -88,12 +88,21 @@ class Difference:
 
         What supersedes a new event is new itself: who has it has all that it descends from.
         """
+        return self._standing
+
+    @cached_property
+    def _standing(self) -> list[dict[str, Any]]:
         events = self.rows.get("events", [])
-        gone = {prev for event in events for prev in event["prev"]}
-        return sorted((e for e in events if e["event_id"] not in gone), key=lambda event: str(event["event_id"]))
+        return sorted(
+            (e for e in events if e["event_id"] not in self._superseded), key=lambda event: str(event["event_id"])
+        )
 
     def superseded(self) -> set[str]:
         """Return the IDs of the events that new ones supersede, new ones among them."""
+        return self._superseded
+
+    @cached_property
+    def _superseded(self) -> set[str]:
         return {prev for event in self.rows.get("events", []) for prev in event["prev"]}
 
 

@@ -19,11 +19,9 @@ from headwater.diff_parts import (
 )
 from headwater.difference import Difference, difference
 from headwater.errors import HeadwaterError, InvalidInputError, NotFoundError
-from headwater.fold import ACTOR, KIND, SUBJECT, TX
-from headwater.history import Graph
-from headwater.ids import from_micros
+from headwater.fold import TX
+from headwater.history import Graph, entry_of
 from headwater.lake import refs
-from headwater.lake.base import Commit
 from headwater.model import LogEntry
 from headwater.names import check_type, parse_dataset, parse_model, shown
 from headwater.parted import parted_datasets
@@ -185,20 +183,7 @@ class Diffs:
             deployments=tuple(words.deployments()),
             events=tuple(words.labels()),
             counts={name: new.counts[name] for name in TABLES if new.counts.get(name)},
-            commits=tuple(_entry(each, onto[each.id]) for each in reversed(wrote)),
+            commits=tuple(entry_of(each, onto[each.id]) for each in reversed(wrote)),
             reverted_by=reverts,
             notes=(*told(right, reverts), *parted_datasets(fold, new)),
         )
-
-
-def _entry(commit: Commit, onto: tuple[str, ...]) -> LogEntry:
-    about = commit.metadata
-    return LogEntry(
-        commit.id,
-        onto,
-        from_micros(commit.micros),
-        about.get(ACTOR),
-        about.get(KIND),
-        about.get(SUBJECT) or None,
-        commit.message,
-    )

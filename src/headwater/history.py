@@ -14,13 +14,14 @@ from headwater.errors import InvalidInputError, NotFoundError
 from headwater.fold import ACTOR, KIND, SUBJECT, TX
 from headwater.ids import from_micros
 from headwater.lake import refs
+from headwater.lake.base import Commit
 from headwater.lookup import model_id_of, models_named, version_row
 from headwater.model import LogEntry
 from headwater.names import check_limit, parse_dataset, parse_model, quote, shown
 from headwater.state import Fold
 from headwater.urns import is_id, parse_urn
 
-__all__ = ["Graph", "GraphRow", "History"]
+__all__ = ["Graph", "GraphRow", "History", "entry_of"]
 
 _COLUMNS = "c.id, c.parents, c.micros, c.actor, c.kind, c.subject, c.message"
 
@@ -182,20 +183,7 @@ class History:
         nodes = {row[0]: _Node(_entry(*row[:-1]), row[2], row[-1] is not None) for row in rows}
         for head in set(branches.values()) if every_branch else ():
             for commit in commits_beyond(lake, fold, head):
-                told = commit.metadata
-                nodes[commit.id] = _Node(
-                    LogEntry(
-                        commit.id,
-                        commit.parents,
-                        from_micros(commit.micros),
-                        told.get(ACTOR),
-                        told.get(KIND),
-                        told.get(SUBJECT) or None,
-                        commit.message,
-                    ),
-                    commit.micros,
-                    TX in told,
-                )
+                nodes[commit.id] = _Node(entry_of(commit, commit.parents), commit.micros, TX in commit.metadata)
         return nodes, heads
 
     def _wanted(self, fold: Fold, reference: str | None, every_branch: bool) -> set[str] | None:
@@ -282,6 +270,20 @@ def _about_model(fold: Fold, name: str) -> tuple[str, tuple[object, ...]]:
     if ref.version is not None:
         return _VERSION, (version_row(fold, ref, deleted=True)[0],) * 4
     return _MODEL, (model_id_of(fold, ref.name, deleted=True),) * 3
+
+
+def entry_of(commit: Commit, parents: tuple[str, ...]) -> LogEntry:
+    """Return the row of the log for a commit as the lake has it, with what it is to stand on."""
+    told = commit.metadata
+    return LogEntry(
+        commit.id,
+        parents,
+        from_micros(commit.micros),
+        told.get(ACTOR),
+        told.get(KIND),
+        told.get(SUBJECT) or None,
+        commit.message,
+    )
 
 
 def _entry(
