@@ -18,15 +18,13 @@ from typing import Any
 
 from headwater.context import Context
 from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
-from headwater.fold import entries_of
 from headwater.lookup import model_id_of
 from headwater.names import check_alias, parse_model, quote, shown
+from headwater.production import CHAMPION, PRODUCTION, serving_in
 from headwater.serving_model import Route, RouterStatus
 from headwater.state import Fold
 
-__all__ = ["PRODUCTION", "Key", "Router", "place_of"]
-
-PRODUCTION = "production"
+__all__ = ["Key", "Router", "place_of"]
 
 Key = str | bytes | int
 """What a caller is known by: a text counts as its UTF-8, a whole number as its decimal digits."""
@@ -305,9 +303,6 @@ def _split_of(fold: Fold, name: str, environment: str) -> _Split:
             f"not an environment: {shown(environment)}", hint="use a word such as 'production'"
         ) from error
     model_id = model_id_of(fold, ref.name)
-    entries: dict[str, Mapping[str, Any]] = {}
-    for _, value in fold.standing(model_id, "traffic", environment):
-        entries.update((each["deployment_id"], each) for each in entries_of(value))
 
     def route(entry: Mapping[str, Any], percent: float) -> Route:
         row = fold.one("SELECT version FROM versions WHERE version_id = ?", entry["version_id"])
@@ -326,7 +321,9 @@ def _split_of(fold: Fold, name: str, environment: str) -> _Split:
             commit=fold.commit,
         )
 
-    ordered = sorted(entries.values(), key=lambda each: (each["version_id"], each["deployment_id"]))
+    ordered = sorted(
+        serving_in(fold, model_id, environment), key=lambda each: (each["version_id"], each["deployment_id"])
+    )
     live = _live(fold, model_id, environment, ordered)
     low, high = 0.0, 100.0
     below: list[tuple[float, Route | None]] = []
@@ -365,7 +362,7 @@ def _live(
     found = [each for each in entries if each["mode"] == "live"]
     if found:
         return min(found, key=lambda each: str(each["deployment_id"]))
-    champion = fold.value(model_id, "alias", "champion") if environment == PRODUCTION else None
+    champion = fold.value(model_id, "alias", CHAMPION) if environment == PRODUCTION else None
     if champion is None:
         return None
     return {"deployment_id": None, "version_id": champion, "mode": "live", "percent": None}
