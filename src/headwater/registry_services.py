@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwater.readers import Readers
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -44,6 +45,7 @@ class Services:
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+        self._routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -141,6 +143,14 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _router(self) -> Router:
+        from headwater.routing import Router
+
+        router = Router(self._context)
+        self._routers.add(router)
+        return router
 
     @cached_property
     def _collection(self) -> Collection:

@@ -69,6 +69,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "deploy": ("serving", "Deploy a version to an environment."),
         "undeploy": ("serving", "End a deployment."),
         "deployments": ("serving", "List what serves where, newest first."),
+        "route": ("routing", "Show which version answers for a key."),
         "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
     "Governance": {
