@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.command_line import CommandLine
 
 from headwater import ConflictError, GateFailedError, InvalidInputError, NotFoundError, Registry
 from headwater.errors import IntegrityError
 from headwater.production import faces
-from tests.command_line import CommandLine
 
 
 @pytest.fixture
