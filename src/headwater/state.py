@@ -120,6 +120,11 @@ class Fold:
             )
         return values.pop() if values else None
 
+    @property
+    def signed(self) -> bool:
+        """Whether events have force in this lake only if somebody who may do it signed them."""
+        return self.one("SELECT 1 FROM info WHERE key = 'signed' AND value") is not None
+
     def micros(self) -> int:
         """Return when the commit was made."""
         row = self.one("SELECT micros FROM commits WHERE id = ?", self.commit)

@@ -165,13 +165,13 @@ class Transaction:
         key: str = "",
         reason: str | None = None,
         prev: Sequence[str] | None = None,
-    ) -> None:
-        """Add an event that supersedes whatever stands for its subject, kind and key, or the events of `prev`."""
+    ) -> str:
+        """Add an event that supersedes whatever stands for its subject, kind and key, or `prev`; return its ID."""
         if prev is None:
             prev = [event for event, _ in self.fold.standing(subject, kind, key)]
         self.append(
             "events",
-            event_id=new_id(),
+            event_id=(event_id := new_id()),
             subject=subject,
             kind=kind,
             key=key,
@@ -179,6 +179,7 @@ class Transaction:
             prev=list(prev),
             reason=reason or None,
         )
+        return event_id
 
     def put(self, path: str, body: bytes) -> None:
         """Add a small object."""
@@ -187,6 +188,18 @@ class Transaction:
     def fence(self, model_id: str) -> None:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
+
+    def fence_all(self) -> None:
+        """Make this transaction conflict with any other that changes roles, or policies of more than one model.
+
+        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        """
+        rule = (
+            "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
+            " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
+        )
+        if self.fold.signed or self.fold.one(rule) is not None:
+            self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
         """Reserve a key for the whole lake and return what stands; in a rehearsal, return what would stand."""
