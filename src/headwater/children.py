@@ -129,7 +129,7 @@ def _popen(
 
 
 class _Fork:
-    """A function that runs in a fork of this process, so that it may be any that there is, with all that it closes over.
+    """A function that runs in a fork of this process, and so may be any, with all that it closes over.
 
     The fork never returns into our code: it leaves without running what others registered for our end.
     """

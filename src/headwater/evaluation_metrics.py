@@ -3,9 +3,9 @@
 `accuracy`, `precision`, `recall`, `f1`, `auc`, `log_loss`, `brier`, `rmse`, `mae` and `r2` are what `accuracy_score`,
 `precision_score`, `recall_score`, `f1_score`, `roc_auc_score`, `log_loss`, `brier_score_loss`,
 `root_mean_squared_error`, `mean_absolute_error` and `r2_score` of scikit-learn return
-(https://scikit-learn.org/stable/modules/model_evaluation.html): a precision, recall or f1 that would divide by zero is 0.
-With more than two classes they are `precision_macro`, `recall_macro` and `f1_macro`. What scikit-learn leaves undefined
-(an auc of one class, an r2 of one row) is left out.
+(https://scikit-learn.org/stable/modules/model_evaluation.html): a precision, recall or f1 that would divide by zero is
+0. With more than two classes they are `precision_macro`, `recall_macro` and `f1_macro`. What scikit-learn leaves
+undefined (an auc of one class, an r2 of one row) is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from headwater.dataset_rows import Rows
 from headwater.errors import InvalidInputError
 from headwater.evaluation_model import Scoring
 from headwater.names import shown
-from headwater.sqltext import identifier
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -232,14 +231,16 @@ def _positive(label: Any, texts: Any, predicted: Any | None, positive: str | Non
     if positive is None:
         if not two:
             return Scoring("multiclass")
-        some = true if len(true) == 2 else classes
-        return Scoring("binary", max(some) if kind in ("text", "bool") else max(some, key=float))
+        those = true if len(true) == 2 else classes
+        return Scoring("binary", max(those) if kind in ("text", "bool") else max(those, key=float))
     if not two:
         raise InvalidInputError(f"there are {len(classes)} classes, and a positive one is of two")
     given = positive.lower() if kind == "bool" else positive
     if given not in classes:
         some = sorted(classes)[:10]
-        raise InvalidInputError(f"not a class: {shown(positive)}", hint=f"the classes are {', '.join(map(shown, some))}")
+        raise InvalidInputError(
+            f"not a class: {shown(positive)}", hint=f"the classes are {', '.join(map(shown, some))}"
+        )
     return Scoring("binary", given)
 
 
@@ -266,7 +267,9 @@ def by_group(folder: Path, table: pa.Table, scoring: Scoring, columns: Sequence[
         groups = "".join(f", coalesce({each}, '') AS {each}" for each in names.values())
         rows.execute(f"CREATE TEMP TABLE rows AS SELECT 0 AS g, label, prediction, score{groups} FROM given", _WHAT)
         keys = ", ".join(["g", *names.values()])
-        counts = {tuple(row[:-1]): row[-1] for row in rows.all(f"SELECT {keys}, count(*) FROM rows GROUP BY {keys}", _WHAT)}
+        counts = {
+            tuple(row[:-1]): row[-1] for row in rows.all(f"SELECT {keys}, count(*) FROM rows GROUP BY {keys}", _WHAT)
+        }
         if len(counts) > _MOST_GROUPS:
             raise InvalidInputError(
                 f"{'+'.join(map(shown, columns))} has {len(counts):,} values, and {_MOST_GROUPS:,} are allowed",
@@ -365,7 +368,8 @@ def _losses(rows: Rows, keys: str, scoring: Scoring, table: pa.Table) -> _Found:
     limits = pc.min_max(score).as_py()
     if not 0 <= limits["min"] <= limits["max"] <= 1:
         return
-    kept = f"greatest({_EPSILON!r}::DOUBLE, least(1 - {_EPSILON!r}::DOUBLE, CASE WHEN label = $1 THEN score ELSE 1 - score END))"
+    likely = "CASE WHEN label = $1 THEN score ELSE 1 - score END"
+    kept = f"greatest({_EPSILON!r}::DOUBLE, least(1 - {_EPSILON!r}::DOUBLE, {likely}))"
     for *key, loss, brier in rows.all(
         f"SELECT {keys}, fsum(-ln({kept})) / count(*), fsum((score - (label = $1)::INT) ** 2) / count(*)"
         f" FROM rows GROUP BY {keys}",

@@ -11,24 +11,24 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater import artifacts, children, points
+from headwater import artifacts, children
 from headwater.context import Context
 from headwater.datasets import Datasets
-from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
+from headwater.errors import InvalidInputError, NotFoundError
 from headwater.evaluation_metrics import METRICS, by_group, scored
 from headwater.evaluation_model import Evaluated, Scoring
-from headwater.evaluation_rows import aligned, check_columns, columns_of, most_bytes, pick_label, taken
-from headwater.ids import from_micros, new_id
+from headwater.evaluation_rows import aligned, check_columns, most_bytes, pick_label, taken
+from headwater.evaluation_store import FIXED, stored
+from headwater.ids import new_id
 from headwater.lake.objects import disk_errors
-from headwater.lookup import VERSION_COLUMNS, build_version, labelled, labels_of, name_of, version_row
+from headwater.lookup import build_version, labelled, labels_of, name_of, version_row
 from headwater.model import DatasetVersion, Metric
 from headwater.names import canonical_slice, parse_model, quote, shown
-from headwater.state import Fold
-from headwater.stored import Stored, row_by_id, row_of
+from headwater.stored import Stored, row_of
 from headwater.tombstones import gone, tombstone_of, visible
 from headwater.transaction import Transaction, Upload
 from headwater.versions import Versions
@@ -36,7 +36,7 @@ from headwater.versions import Versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DATA", "MODEL", "OUTPUT", "PREDICT", "Evaluations", "filled", "stored"]
+__all__ = ["DATA", "MODEL", "OUTPUT", "PREDICT", "Evaluations", "filled", "stored", "words_of"]
 
 MODEL, DATA, OUTPUT = "HEADWATER_MODEL", "HEADWATER_DATA", "HEADWATER_OUTPUT"
 """Tell a command where the artifact's folder is, the dataset's file or folder, and the file that it is to write."""
@@ -44,7 +44,6 @@ MODEL, DATA, OUTPUT = "HEADWATER_MODEL", "HEADWATER_DATA", "HEADWATER_OUTPUT"
 PREDICT = "predict"
 """The tag of a version whose value is the command that predicts with it."""
 
-_FIXED = ("label", "prediction", "score")
 _FOLDER = "evaluations"
 _FILE = "predictions.parquet"
 _TIMEOUT = 3600.0
@@ -156,7 +155,7 @@ class Evaluations:
                     hint=f"give a command after --, or keep one: headwater tag-model {quote(name)}/{number}"
                     f" {PREDICT}='python {{model}}/predict.py'",
                 )
-            command = _words(text, f"the tag {PREDICT} of {quote(name)}/{number}")
+            command = words_of(text, f"the tag {PREDICT} of {quote(name)}/{number}")
         if command is not None and not (command and all(isinstance(each, str) and each for each in command[:1])):
             raise InvalidInputError("the command is empty", hint="name a program")
         if any("\0" in each for each in command or ()):
@@ -166,9 +165,7 @@ class Evaluations:
         )
 
     # -- predicting ---------------------------------------------------------------------------------------------
-    def _predicted(
-        self, request: _Request, place: Path, timeout: float, echo: Callable[[bytes], None] | None
-    ) -> Path:
+    def _predicted(self, request: _Request, place: Path, timeout: float, echo: Callable[[bytes], None] | None) -> Path:
         """Let the command, or the function, write predictions; return where."""
         version = request.data.version
         output = place / "output" / "predictions"
@@ -239,7 +236,7 @@ class Evaluations:
             data.column(0), given.get("prediction"), given.get("score"), task=task, positive=positive
         )
         columns = {_key_name(each): data.column(data.column_names.index(each, 1)) for each in version.key}
-        columns |= {each: table.column(each) for each in _FIXED}
+        columns |= {each: table.column(each) for each in FIXED}
         columns |= {each: data.column(data.column_names.index(each, 1)) for each in request.columns}
         return scoring, pa.table(columns)
 
@@ -335,7 +332,12 @@ def _checked_timeout(timeout: float | None) -> float:
     return float(timeout)
 
 
-def _words(text: str, what: str) -> list[str]:
+def words_of(text: str, what: str) -> list[str]:
+    """Return the words of a command that is one text, as a shell would split it.
+
+    Raises:
+        InvalidInputError: It can't be split, or has none.
+    """
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -353,7 +355,7 @@ def _check_slices(version: DatasetVersion, slices: Sequence[str]) -> None:
         check_columns(version, columns)
         for column in columns:
             canonical_slice({column: ""})
-            if column in _FIXED:
+            if column in FIXED:
                 raise InvalidInputError(
                     f"a slice can't be made of a column called {column}", hint="call it otherwise in the dataset"
                 )
@@ -363,7 +365,7 @@ def _check_slices(version: DatasetVersion, slices: Sequence[str]) -> None:
 
 def _key_name(column: str) -> str:
     """Return what a key's column is called beside the columns that predictions always have."""
-    return f"key_{column}" if column in _FIXED else column
+    return f"key_{column}" if column in FIXED else column
 
 
 def _write(table: pa.Table, path: Path) -> None:
@@ -386,103 +388,3 @@ def _call(predict: Predict, table: pa.Table, output: Path) -> None:
         else:
             found = pa.table({"prediction": pa.array(found)})
     pq.write_table(found, output)
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
-def stored(context: Context, fold: Fold, version_id: str, dataset_id: str) -> Evaluated | None:
-    """Return the last evaluation of a version on a dataset version; None where there is none.
-
-    `Evaluated.table()` then has the key, `label`, `prediction`, `score` and the slices' columns of every row of the
-    dataset version, in its order, whose digest is checked; `table(["carrier"])` adds columns of the data.
-
-    Args:
-        context: What to work with.
-        fold: The commit.
-        version_id: The version.
-        dataset_id: The dataset version.
-
-    Raises:
-        IntegrityError: What is recorded of it is not what Headwater writes.
-    """
-    # Where two branches evaluated the same, both stand, and the later one counts.
-    standing = [each for each in fold.standing(version_id, "evaluation", dataset_id) if each[1] is not None]
-    if not standing:
-        return None
-    event_id, text = max(standing)
-    value = _value(text or "", event_id)
-    row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", version_id)
-    data = Stored.of(fold, row_by_id(fold, dataset_id))
-    micros, actor, commit = fold.one(
-        "SELECT e.recorded_at, e.actor, coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx)"
-        " FROM events e WHERE event_id = ?",
-        event_id,
-    )
-    trained = fold.one(
-        f"SELECT 1 FROM lineage l WHERE source = ? AND relation = 'trained' AND target = ? AND {visible('l.tx')}",
-        f"dataset:{dataset_id}",
-        f"model:{version_id}",
-    )
-    wanted = {"version_id": (version_id, version_id), "dataset_id": (dataset_id, dataset_id)}
-    newest = points.newest(context.lake, fold, wanted)
-    return Evaluated(
-        name=name_of(fold, row[1]),
-        version=row[2],
-        version_id=version_id,
-        dataset=data.version.reference,
-        dataset_id=dataset_id,
-        task=value["task"],
-        label=value["label"],
-        positive=value["positive"],
-        rows=value["rows"],
-        slices=tuple(value["slices"]),
-        metrics=tuple(each for each in newest if each.source == "computed"),
-        command=tuple(value["command"]),
-        path=value["path"],
-        digest=value["digest"],
-        trained_on=trained is not None,
-        commit=commit,
-        recorded_at=from_micros(micros),
-        actor=actor,
-        _read=partial(_table, context, fold.commit, value, data),
-    )
-
-
-def _value(text: str, event_id: str) -> dict[str, Any]:
-    kinds = {"path": str, "digest": str, "rows": int, "task": str, "label": str, "slices": list, "command": list}
-    try:
-        value = json.loads(text)
-        known = isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())
-    except ValueError:
-        known = False
-    if not known or value["task"] not in METRICS or not isinstance(value.get("positive"), str | None):
-        raise IntegrityError(f"the evaluation of event {event_id} is not what Headwater writes")
-    found: dict[str, Any] = value
-    return found
-
-
-def _table(
-    context: Context, commit: str, value: Mapping[str, Any], data: Stored, columns: Sequence[str]
-) -> pa.Table:
-    """Return the stored predictions, checked, and further columns of the dataset version beside them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    what = f"the predictions for {data.version.reference}"
-    for each in columns:
-        if each in _FIXED:
-            raise InvalidInputError(f"rows can't be grouped by a column called {each}", hint="call it otherwise")
-    try:
-        body = context.lake.read(commit, value["path"])
-    except NotFoundError:
-        raise IntegrityError(f"{what} are missing from the lake", hint="evaluate it again") from None
-    if sha256(body).hexdigest() != value["digest"]:
-        raise IntegrityError(f"{what} are not what was written", hint="evaluate it again")
-    table = pq.read_table(pa.BufferReader(body))
-    further = [each for each in dict.fromkeys(columns) if each not in table.column_names]
-    if further:
-        found = columns_of(context.lake, data, further)
-        if len(found) != len(table):
-            raise IntegrityError(f"{what} are not as many as its rows", hint="evaluate it again")
-        for each in further:
-            table = table.append_column(each, found.column(each))
-    return table
