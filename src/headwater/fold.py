@@ -76,8 +76,8 @@ CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
-    event_id TEXT, seal TEXT, tx TEXT, reason TEXT, alarm INTEGER, stray INTEGER, impostor INTEGER, row TEXT,
-    PRIMARY KEY (event_id, seal)) WITHOUT ROWID;
+    event_id TEXT, seal TEXT, tx TEXT, reason TEXT, alarm INTEGER, stray INTEGER, subject TEXT, kind TEXT, key TEXT,
+    row TEXT, PRIMARY KEY (event_id, seal)) WITHOUT ROWID;
 CREATE TABLE lines (position INTEGER PRIMARY KEY, branch TEXT);
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT, tx TEXT, row TEXT);
 CREATE INDEX runs_experiment ON runs (experiment);
@@ -147,17 +147,10 @@ def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]
     for row in gone:
         freed.setdefault((row["subject"], row["kind"], row["key"]), set()).update(row["prev"])
     for which, events in freed.items():
-        others = connection.execute(
-            f"SELECT prev FROM events WHERE subject = ? AND kind = ? AND key = ? AND {_HONOURED}", which
-        )
+        others = connection.execute("SELECT prev FROM events WHERE subject = ? AND kind = ? AND key = ?", which)
         events -= {each for (prev,) in others for each in json.loads(prev)}
         connection.executemany("DELETE FROM superseded WHERE event_id = ?", [(each,) for each in events])
-        connection.executemany(
-            f"UPDATE events SET standing = 1 WHERE event_id = ? AND {_HONOURED}", [(each,) for each in events]
-        )
-
-
-_HONOURED = "event_id NOT IN (SELECT event_id FROM refused WHERE NOT impostor)"
+        connection.executemany("UPDATE events SET standing = 1 WHERE event_id = ?", [(each,) for each in events])
 
 
 UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.moving import Moving
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
+    from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
     from headwater.registration import Registration
@@ -67,7 +68,7 @@ class Services:
     def _labels(self) -> Labels:
         from headwater.labels import Labels
 
-        return Labels(self._context)
+        return Labels(self._context, self._promotions)
 
     @cached_property
     def _history(self) -> History:
@@ -133,7 +134,13 @@ class Services:
     def _deployments(self) -> Deployments:
         from headwater.serving import Deployments
 
-        return Deployments(self._context)
+        return Deployments(self._context, self._promotions)
+
+    @cached_property
+    def _promotions(self) -> Promotions:
+        from headwater.promotion import Promotions
+
+        return Promotions(self._context)
 
     @cached_property
     def _collection(self) -> Collection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -78,10 +79,8 @@ def named_versions(row: Mapping[str, Any]) -> list[str]:
     if value and row["kind"] == "alias":
         found.append(value)
     if value and row["kind"] == "traffic":
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
             found += [str(each["version_id"]) for each in json.loads(value)]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            pass
     return found
 
 

@@ -40,7 +40,7 @@ from headwater.lake.base import REHEARSAL_PREFIX, Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
 from headwater.trust import Judge, Root
-from headwater.verdicts import Landings, RefoldError, fold_judged, refused_for_good
+from headwater.verdicts import Landings, RefoldError, fold_judged, has_strays
 
 __all__ = ["Fold", "Folds"]
 
@@ -128,6 +128,11 @@ class Fold:
     def root(self) -> Root | None:
         """What the lake's trust begins with; None where it is not signed."""
         return _root_of(self._connection)
+
+    @property
+    def signed(self) -> bool:
+        """Whether events have force in this lake only if somebody who may do it signed them."""
+        return self.root is not None
 
     def judge(self, **known: Any) -> Judge:
         """Return what judges events by this state.
@@ -566,7 +571,7 @@ class Folds:
             place = _position(connection, each.id)
             if place is None:
                 continue
-            if newest - place > newest // 2 + 100 or refused_for_good(connection):
+            if newest - place > newest // 2 + 100 or has_strays(connection):
                 return None
             connection.execute("UPDATE info SET value = min(value, ?) WHERE key = 'trunk'", (place,))
             gone = unfold_commits(connection, place)

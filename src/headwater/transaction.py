@@ -172,13 +172,13 @@ class Transaction:
         key: str = "",
         reason: str | None = None,
         prev: Sequence[str] | None = None,
-    ) -> None:
-        """Add an event that supersedes whatever stands for its subject, kind and key, or the events of `prev`."""
+    ) -> str:
+        """Add an event that supersedes whatever stands for its subject, kind and key, or `prev`; return its ID."""
         if prev is None:
             prev = [event for event, _ in self.fold.standing(subject, kind, key)]
         self.append(
             "events",
-            event_id=new_id(),
+            event_id=(event_id := new_id()),
             subject=subject,
             kind=kind,
             key=key,
@@ -186,6 +186,7 @@ class Transaction:
             prev=list(prev),
             reason=reason or None,
         )
+        return event_id
 
     def put(self, path: str, body: bytes) -> None:
         """Add a small object."""
@@ -196,8 +197,16 @@ class Transaction:
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
     def fence_all(self) -> None:
-        """Make this transaction conflict with any other that decides on what holds for many models: roles, patterns."""
-        self.fence("_all")
+        """Make this transaction conflict with any other that changes roles, or policies of more than one model.
+
+        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        """
+        rule = (
+            "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
+            " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
+        )
+        if self.fold.signed or self.fold.one(rule) is not None:
+            self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
         """Reserve a key for the whole lake and return what stands; in a rehearsal, return what would stand."""
@@ -291,7 +300,9 @@ class Writer:
             )
         tx = new_id()
         if self.signed and not branch.startswith(REHEARSAL_PREFIX):
-            self.signer(actor)  # who is asked for a passphrase keeps nobody waiting
+            # Who is asked for a passphrase keeps nobody waiting; what has no events needs no key.
+            with contextlib.suppress(HeadwaterError):
+                self.signer(actor)
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}

@@ -78,17 +78,19 @@ class Refusal:
     hint: str = ""
 
 
-_HONOURED = "NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)"
-
-
 def first_name(rows: Rows, model_id: str) -> str | None:
     """Return the name that a model was made with: the one that patterns of grants match, whatever it is called now."""
     found = rows(
-        f"SELECT e.value FROM events e JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'name'"
-        f" AND {_HONOURED} ORDER BY c.position, e.event_id LIMIT 1",
+        "SELECT e.value FROM events e JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'name'"
+        " ORDER BY c.position, e.event_id LIMIT 1",
         model_id,
     )
     return str(found[0][0]) if found else None
+
+
+_PLACE = """SELECT subject, kind, key FROM events WHERE event_id = ?1
+    UNION ALL SELECT subject, kind, key FROM refused WHERE event_id = ?1"""
+"""What was refused here may have force elsewhere, and who settles that names it."""
 
 
 @dataclass
@@ -235,7 +237,7 @@ class Judge:
         for each in row["prev"] or ():
             found = self.events.get(each)
             if found is None:
-                rows = self.rows("SELECT subject, kind, key FROM events WHERE event_id = ?", each)
+                rows = self.rows(_PLACE, each)
                 found = tuple(rows[0]) if rows else None
             if found is None:
                 return Refusal(f"it replaces an event that is not there: {shown(str(each))}")
@@ -280,7 +282,7 @@ class Judge:
             return Refusal("it is an approval in somebody else's name")
         if kind == "name" and value is not None:
             others = self.rows(
-                f"SELECT 1 FROM events e WHERE e.kind = 'name' AND e.value = ? AND e.subject <> ? AND {_HONOURED}",
+                "SELECT 1 FROM events WHERE kind = 'name' AND value = ? AND subject <> ?",
                 *(value, row["subject"]),
             )
             if others or any(name == value and model != row["subject"] for model, name in self.names.items()):

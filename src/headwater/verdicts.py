@@ -17,7 +17,7 @@ from headwater.access import protected as is_protected
 from headwater.signatures import Signature, digest_of, parse, summary
 from headwater.trust import Judge, Root
 
-__all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "refused_for_good", "unfold_refused"]
+__all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
 
 ENDORSEMENT = "endorsement"
 """Kind of an event of a merge that says which of the events that it brought the one who merged vouches for."""
@@ -114,17 +114,14 @@ def _land(
     connection: sqlite3.Connection, position: int, parts: list[tuple[bool, dict[str, Row]]], landings: Landings
 ) -> None:
     """Judge all events of one landing by the state before it, then let those stand that have force."""
-    for _, rows in parts:
-        for seal, row in rows.items():
-            _insert(connection, row, seal)
     line = _Line(connection, position, landings)
-    names = {
-        row["subject"]: row["value"]
-        for _, rows in parts
-        for row in rows.values()
-        if row["kind"] == "name" and not row["prev"]
-    }
-    judge = Judge(lambda sql, *given: connection.execute(sql, given).fetchall(), landings.root, names=names)
+    new = [row for _, rows in parts for row in rows.values()]
+    judge = Judge(
+        lambda sql, *given: connection.execute(sql, given).fetchall(),
+        landings.root,
+        names={row["subject"]: row["value"] for row in new if row["kind"] == "name" and not row["prev"]},
+        events={row["event_id"]: (row["subject"], row["kind"], row["key"]) for row in new},
+    )
     verdicts: list[_Verdict] = []
     vouched: dict[str, tuple[str, str]] = {}
     for direct, rows in parts:
@@ -213,27 +210,22 @@ def _endorsed(row: Row) -> dict[str, str]:
         return {}
 
 
-def _insert(connection: sqlite3.Connection, row: Row, seal: str) -> None:
-    """Add an event that does not stand yet; one that only has its ID makes room, and is known to be another's."""
-    connection.execute("UPDATE refused SET impostor = 1 WHERE event_id = ? AND seal <> ?", (row["event_id"], seal))
-    connection.execute(
-        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-        (
-            *(row["event_id"], row["subject"], row["kind"], row["key"], row["value"], json.dumps(row["prev"])),
-            *(row["reason"], row["tx"], row["recorded_at"], row["actor"], seal),
-        ),
-    )
-
-
 def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None:
     honoured = [each for each in verdicts if each.reason is None]
     replaced = [(event,) for each in honoured for event in each.row["prev"] or ()]
     connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?)", replaced)
     connection.executemany("UPDATE events SET standing = 0 WHERE event_id = ?", replaced)
     connection.executemany(
-        "UPDATE events SET standing = 1 WHERE event_id = ?1"
-        " AND NOT EXISTS (SELECT 1 FROM superseded WHERE event_id = ?1)",
-        [(each.row["event_id"],) for each in honoured],
+        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
+        " NOT EXISTS (SELECT 1 FROM superseded WHERE event_id = ?1), ?11)",
+        [
+            (
+                *(row["event_id"], row["subject"], row["kind"], row["key"], row["value"], json.dumps(row["prev"])),
+                *(row["reason"], row["tx"], row["recorded_at"], row["actor"], each.seal),
+            )
+            for each in honoured
+            for row in (each.row,)
+        ],
     )
     for each in verdicts:
         if each.reason is not None:
@@ -242,21 +234,23 @@ def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None
 
 def _refuse(connection: sqlite3.Connection, verdict: _Verdict, *, stray: bool) -> None:
     row = verdict.row
-    there = connection.execute("SELECT seal FROM events WHERE event_id = ?", (row["event_id"],)).fetchone()
-    if there is None:
-        _insert(connection, row, verdict.seal)
-    impostor = there is not None and there[0] != verdict.seal
-    kept = {name: row[name] for name in ("subject", "kind", "key", "value", "reason", "actor", "recorded_at")}
     connection.execute(
-        "INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (row["event_id"], verdict.seal, row["tx"], verdict.reason, verdict.alarm, stray, impostor, json.dumps(kept)),
+        "INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(row["event_id"], verdict.seal, row["tx"], verdict.reason, verdict.alarm, stray),
+            *(row["subject"], row["kind"], row["key"]),
+            json.dumps({name: row[name] for name in _KEPT}, ensure_ascii=False),
+        ),
     )
 
 
+_KEPT = ("value", "prev", "reason", "actor", "recorded_at", "signature")
+
+
 # -- going back -------------------------------------------------------------------------------------------------------
-def refused_for_good(connection: sqlite3.Connection) -> bool:
+def has_strays(connection: sqlite3.Connection) -> bool:
     """Return whether there are refused events of which no landing says since when they are there."""
-    return connection.execute("SELECT 1 FROM refused WHERE stray OR impostor").fetchone() is not None
+    return connection.execute("SELECT 1 FROM refused WHERE stray").fetchone() is not None
 
 
 def unfold_refused(connection: sqlite3.Connection, position: int, gone: Iterable[str]) -> None:

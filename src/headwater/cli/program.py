@@ -71,6 +71,12 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "deployments": ("serving", "List what serves where, newest first."),
         "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
+    "Governance": {
+        "promote": ("promotion", "Let a version enter a stage, if every gate passes."),
+        "stage": ("promotion", "Move a version to a stage."),
+        "traffic": ("promotion", "Give a canary another share of production's requests."),
+        "rollback": ("promotion", "Bring back the version that was in production before."),
+    },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
         "impact": ("lineage", "Show what came of something, up to its predictions."),
