@@ -119,7 +119,9 @@ def authors_of(fold: Fold, version_id: str) -> set[str]:
     # In a signed lake the names of keys are the actors; who signed the registration counts, whatever the row says.
     found |= {
         actor
-        for (actor,) in fold.rows("SELECT actor FROM events WHERE subject = ? AND kind = 'registered'", version_id)
+        for (actor,) in fold.rows(
+            "SELECT actor FROM events WHERE standing AND subject = ? AND kind = 'registered'", version_id
+        )
     }
     return found
 
@@ -129,10 +131,10 @@ def approvals(ask: Ask) -> Finding:
     count, role = ask.gate.options["count"], ask.gate.options["role"]
     branch = branch_of(ask.context)
     authors = authors_of(ask.fold, ask.version_id)
-    counting: list[str] = []
+    counting: set[str] = set()
     passed_over: dict[str, str] = {}
     for each in approvals_of(ask.fold, ask.version_id, ask.stage):
-        who = roles_held.called(ask.fold, each["principal"])
+        who = roles_held.person(ask.fold, each["principal"])
         if not each["given"]:
             continue
         if each["branch"] != branch:
@@ -142,7 +144,7 @@ def approvals(ask: Ask) -> Finding:
         elif not roles_held.counts(ask.fold, each["principal"], role, ask.model_id):
             passed_over[who] = f"no {role} now"
         else:
-            counting.append(who)
+            counting.add(who)
     source = f"approvals for {ask.stage} on branch {branch}"
     if passed_over:
         source += "; not counted: " + ", ".join(f"{who} ({why})" for who, why in sorted(passed_over.items()))

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from headwater import noise
+from headwater import evaluation_store, noise
 from headwater.errors import InvalidInputError
 from headwater.gate_metrics import (
     FEWEST_ROWS,
@@ -151,10 +150,6 @@ def _from_predictions(
 ) -> tuple[str, dict[str, Compared], list[str]] | None:
     """Compare what both versions predicted for every row of the dataset version; None where that is not stored."""
     if dataset_id is None or key not in noise.PAIRED or ask.production is None:
-        return None
-    try:
-        evaluation_store: Any = import_module("headwater.evaluation_store")
-    except ModuleNotFoundError:
         return None
     kept = [
         evaluation_store.stored(ask.context, ask.fold, each, dataset_id) for each in (ask.production, ask.version_id)

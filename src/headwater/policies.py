@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from headwater import gates, production
+from headwater.access import check_pattern
 from headwater.context import Context
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.governance_model import Evaluation, PolicyText
@@ -18,16 +18,10 @@ from headwater.policy import STAGES, Policy, parse_policy
 from headwater.state import Fold
 from headwater.tombstones import is_hidden
 from headwater.transaction import Transaction
+from headwater.trust import DATASET, PATTERN
 
-__all__ = ["DATASET", "PATTERN", "Policies", "read_policy"]
+__all__ = ["Policies", "read_policy"]
 
-PATTERN = "pattern:"
-"""What the subject of a policy begins with that holds for every model whose name matches."""
-
-DATASET = "dataset:"
-"""What the subject of a dataset's policy begins with."""
-
-_GLOB = re.compile(r"[a-z0-9._*-]{1,128}")
 _LARGEST = 256 << 10
 
 
@@ -190,13 +184,7 @@ class _Target:
                 raise InvalidInputError(f"{ref} is one version", hint=f"write {DATASET}{quote(ref.name)}")
             return cls(dataset=ref.name)
         if name.startswith(PATTERN) or "*" in name:
-            glob = name.removeprefix(PATTERN)
-            if not _GLOB.fullmatch(glob) or "**" in glob:
-                raise InvalidInputError(
-                    f"not a pattern of model names: {shown(glob)}",
-                    hint="write a name with `*` for any run of characters, such as flight-*; * alone is every model",
-                )
-            return cls(glob=glob)
+            return cls(glob=check_pattern(name.removeprefix(PATTERN)))
         model = parse_model(name)
         if model.version is not None or model.alias is not None:
             raise InvalidInputError(f"{model} is one version", hint=f"name the model: {quote(model.name)}")

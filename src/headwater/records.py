@@ -13,7 +13,7 @@ from headwater.ids import from_micros
 from headwater.lookup import name_of, version_row
 from headwater.names import check_key, check_text, parse_model, quote, shown
 from headwater.policy import STAGES
-from headwater.roles_held import ACTOR
+from headwater.sealing import principal_of
 from headwater.state import Fold
 from headwater.transaction import Transaction
 
@@ -72,11 +72,10 @@ class Records:
             raise InvalidInputError(f"nothing is approved for {shown(to)}", hint=f"choose {', '.join(STAGES)}")
         _check_length(reason, "reason")
         branch = gate_records.branch_of(self._context)
-        principal = f"{ACTOR}{self._context.actor}"
-        key = f"{to} {principal}"
 
-        def work(tx: Transaction) -> str:
+        def work(tx: Transaction) -> tuple[str, str]:
             version_id, model_id, number, *_ = version_row(tx.fold, ref)
+            principal = self._principal(tx.fold)
             reference = f"{quote(name_of(tx.fold, model_id))}/{number}"
             mine = [
                 each
@@ -94,20 +93,27 @@ class Records:
                     hint="ask somebody else",
                 )
             if not withdraw and reason is None and any(each["branch"] == branch for each in mine):
-                return str(version_id)
+                return str(version_id), principal
             value = {"given": not withdraw, "branch": branch}
-            tx.event(version_id, "approval", json.dumps(value), key=key, reason=reason)
+            tx.event(version_id, "approval", json.dumps(value), key=f"{to} {principal}", reason=reason)
             tx.fence(model_id)
             tx.subject = reference
             done = f"withdraw the approval of {reference} for" if withdraw else f"approve {reference} for"
             tx.message = f"{done} {to}" + (f": {reason}" if reason else "")
-            return str(version_id)
+            return str(version_id), principal
 
-        version_id = self._context.write("approve", work).result
+        version_id, principal = self._context.write("approve", work).result
         with self._context.reading() as fold:
             return next(
                 each for each in _approvals(fold, version_id) if (each.stage, each.principal) == (to, principal)
             )
+
+    def _principal(self, fold: Fold) -> str:
+        """Return as whom the actor approves: as the key that signs, which may be one of several of his."""
+        writer = self._context.writer
+        if fold.signed and writer.only is None:
+            return writer.signer(self._context.actor).key_id
+        return principal_of(fold, self._context.actor)
 
     def approvals(self, reference: str) -> builtins.list[Approval]:
         """Return what people said of a version, oldest first. See `Registry.approvals`."""
