@@ -77,6 +77,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
+        "history": ("history", "Tell the story of a model, or what it was at a time."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
