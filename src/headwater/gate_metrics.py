@@ -141,18 +141,18 @@ def metric(ask: Ask) -> Finding:
 
 def _within(value: float, options: Mapping[str, Any]) -> bool:
     # An infinite number was not measured, it came of a division by nothing.
-    return math.isfinite(value) and value >= options.get("min", -math.inf) and value <= options.get("max", math.inf)
+    return (
+        math.isfinite(value)
+        and value >= options.get("min", -math.inf)
+        and value <= options.get("max", math.inf)
+    )
 
 
 def _missing(
     ask: Ask, key: str, refused: Mapping[str, Row], every: list[Row], dataset_id: str | None
 ) -> tuple[str, bool, str]:
     """Return what was found, that it does not pass, and why, where no row counts."""
-    by = (
-        " by " + ", ".join("+".join(each) for each in ask.gate.options["slices"])
-        if "slices" in ask.gate.options
-        else ""
-    )
+    by = " by " + ", ".join("+".join(each) for each in ask.gate.options["slices"]) if "slices" in ask.gate.options else ""
     if refused:
         row = next(iter(refused.values()))
         return f"{_found(row.value)}, claimed", False, f"a computed {key} is demanded: {_source(ask, row)}"
@@ -374,14 +374,7 @@ def _from_predictions(
 
 
 def _paired(
-    ask: Ask,
-    key: str,
-    before: Any,
-    after: Any,
-    slices: Sequence[Sequence[str]] | None,
-    *,
-    lower: bool,
-    confidence: float,
+    ask: Ask, key: str, before: Any, after: Any, slices: Sequence[Sequence[str]] | None, *, lower: bool, confidence: float
 ) -> tuple[str, dict[str, Compared], list[str]] | None:
     columns = sorted({name for each in slices or () for name in each})
     old, new = before.table(columns), after.table(columns)
@@ -448,7 +441,9 @@ def _judged(
     few = [name for name, each in compared.items() if each.rows is not None and each.rows < least_rows]
     judged = {name: each for name, each in compared.items() if name not in few}
     failing = {name: each for name, each in judged.items() if _is_regression(each, tolerance)}
-    noisy = {name: each for name, each in judged.items() if name not in failing and each.drop > tolerance + _CLOSE}
+    noisy = {
+        name: each for name, each in judged.items() if name not in failing and each.drop > tolerance + _CLOSE
+    }
     details = {
         "failing": {name: _detail(each) for name, each in sorted(failing.items())},
         "within_noise": {name: _detail(each) for name, each in sorted(noisy.items())},

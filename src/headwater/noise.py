@@ -93,9 +93,9 @@ def least_drop_of_rates(before: float, after: float, rows: int, confidence: floa
 
 
 # -- the same rows ----------------------------------------------------------------------------------------------------
-def paired(
-    metric: str, before: Rows, after: Rows, *, lower_is_better: bool, confidence: float, tolerance: float
-) -> Pair | None:
+def paired(metric: str, before: Rows, after: Rows, *, lower_is_better: bool, confidence: float, tolerance: float) -> (
+    Pair | None
+):
     """Compare a metric of two versions over the same rows.
 
     Args:

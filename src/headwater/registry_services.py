@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
+    from headwater.evaluations import Evaluations
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -66,6 +67,12 @@ class Services:
         from headwater.reproduction import Reproductions
 
         return Reproductions(self._context, self._versions, self._datasets)
+
+    @cached_property
+    def _evaluations(self) -> Evaluations:
+        from headwater.evaluations import Evaluations
+
+        return Evaluations(self._context, self._versions, self._datasets)
 
     @cached_property
     def _labels(self) -> Labels:
