@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, overload
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
+    from headwater.history_model import HistoryEntry, ModelMoment
 
 __all__ = ["Governance"]
 
@@ -245,6 +247,33 @@ class Governance(Services):
             NotFoundError: There is no such version.
         """
         return self._records.check_card(reference)
+    # -- history ------------------------------------------------------------------------------------------------
+    @overload
+    def history(self, name: str, *, limit: int | None = None) -> list[HistoryEntry]: ...
+
+    @overload
+    def history(self, name: str, *, at: datetime | str, limit: int | None = None) -> ModelMoment: ...
+
+    def history(
+        self, name: str, *, at: datetime | str | None = None, limit: int | None = None
+    ) -> list[HistoryEntry] | ModelMoment:
+        """Return the story of a model, newest first; or what it was at a time, with its story until then.
+
+        A transaction is one entry, and its gates, approvals, overrides and changes are told in words. The order is that
+        in which things reached the branch, whatever any clock said: what was at a time is what `main@{time}` had.
+
+        Args:
+            name: The model; for a time, the name may also be the one that it had then.
+            at: A time with its zone, or as text (`2026-11-01`, `2026-11-01T12:00:00Z`; without a zone it is UTC).
+            limit: No more entries than so many.
+
+        Raises:
+            NotFoundError: There is no such model, or there was none yet.
+            InvalidInputError: That is no model's name, no time, or it does not say its zone.
+        """
+        if at is None:
+            return self._chronicle.tell(name, limit=limit)
+        return self._chronicle.moment(name, at, limit=limit)
 
     # -- evaluating ---------------------------------------------------------------------------------------------
     def evaluate(

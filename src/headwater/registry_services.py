@@ -12,6 +12,7 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.branching import Branches
+    from headwater.chronicle import Chronicle
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -86,6 +87,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _chronicle(self) -> Chronicle:
+        from headwater.chronicle import Chronicle
+
+        return Chronicle(self._context)
 
     @cached_property
     def _branches(self) -> Branches:

@@ -83,6 +83,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "approve": ("records", "Say that a version may enter a stage."),
         "approvals": ("records", "List who said that a version may enter a stage."),
         "check-card": ("records", "Show what a model card lacks to be complete."),
+        "history": ("history", "Tell the story of a model, or what it was at a time."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
