@@ -46,7 +46,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT})
 
-FORMAT = 4
+FORMAT = 5
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -71,6 +71,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT, tx TEXT, row TEXT);
 CREATE INDEX runs_experiment ON runs (experiment);
