@@ -104,13 +104,14 @@ class Notification:
         stage = self.stage or "production"
         said = {
             "promoted": f"{what} was promoted to {stage}{share}",
-            "refused": f"{what} was refused for {stage}: {', '.join(self.gates)}",
+            "refused": f"{what} was refused for {stage}",
             "rolled-back": f"{self.model} was rolled back" + (f" to {what}" if self.version is not None else ""),
             "traffic": f"{what} gets other requests now" if self.traffic is None else f"{what} serves{share}",
             "approved": f"{what} was approved for {stage}",
             "test": f"this is a test of the action {self.action} for {self.model}",
         }[self.event]
-        return f"{said} by {self.actor}" + (f": {self.reason}" if self.reason else "")
+        why = self.reason or ", ".join(self.gates)
+        return f"{said} by {self.actor}" + (f": {why}" if why else "")
 
 
 @dataclass(frozen=True, slots=True)

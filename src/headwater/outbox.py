@@ -1,7 +1,7 @@
-"""What is to be told: the notifications that follow from a branch's history, and how far each was delivered; reads only.
+"""What is to be told: notifications, as they follow from a branch's history, and how far each came; reads only.
 
 Nothing is written when something happens but the thing itself: what an action has to tell follows from the transactions
-that landed after it was added, in the order of landing. So a crash forgets nothing, and there is nothing to keep in step.
+that landed after it was added, in the order of landing. So a crash forgets nothing, and nothing is to be kept in step.
 """
 
 from __future__ import annotations
@@ -283,9 +283,7 @@ class Outbox:
         events = [_Event(*row) for row in self._fold.rows(_EVENTS, tx)]
         live = [each for each in events if not self._overruled(each, position)]
         stages = [each for each in live if each.kind == "stage" and each.model_id is not None]
-        left = {
-            each.model_id: each for each in stages if each.value != "production" and self._was(each, "production")
-        }
+        left = {each.model_id: each for each in stages if each.value != "production" and self._was(each, "production")}
         in_production = {each.model_id for each in stages if each.value == "production"} | left.keys()
         traffic = [each for each in live if each.kind == "traffic" and each.key == "production"]
         shares = {each.subject: _shares(each.value) for each in traffic}
@@ -320,8 +318,9 @@ class Outbox:
                     traffic=shares.get(each.model_id, {}).get(each.subject) if each.value == "production" else None,
                     reason=_reason(each.model_id, live),
                 )
+        promoted = {each.model_id for each in stages if each.value == "production"}
         for each in traffic:
-            if each.subject not in in_production:
+            if each.subject not in promoted:
                 yield self._shared(each, shares[each.subject])
         for each in live if landed_itself else ():
             if each.model_id is None:

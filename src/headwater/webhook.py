@@ -97,6 +97,8 @@ def post(
                 connection.putheader(name, value)
             connection.endheaders(body)
             response = connection.getresponse()
+            if time.monotonic() >= end:
+                raise _TooLateError
             answer = _judged(response.status, response.getheader("Retry-After"))
             # What follows the status changes nothing: the server has taken the notification, or has not.
             with contextlib.suppress(OSError, http.client.HTTPException):

@@ -71,6 +71,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "deployments": ("serving", "List what serves where, newest first."),
         "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
+    "Governance": {
+        "notify": ("notify", "Tell somebody, or run a command, when a model is promoted, refused or rolled back."),
+    },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
         "impact": ("lineage", "Show what came of something, up to its predictions."),
