@@ -635,8 +635,8 @@ def test_a_command_that_fails_is_tried_again_and_what_it_printed_stays_here(thre
         ({"webhook": "https://example.com/", "on": ["promoted", "sold"]}, "nothing is called sold"),
         ({"webhook": "https://example.com/", "name": "../x"}, "not a name for an action"),
         ({"webhook": "https://example.com/", "model": "m/1"}, "m/1 is a version"),
-        ({"webhook": "https://example.com/", "model": "M*"}, "not a pattern of names: M*"),
-        ({"webhook": "https://example.com/", "model": "m[a-z]*"}, "not a pattern of names: m[a-z]*"),
+        ({"webhook": "https://example.com/", "model": "M*"}, "not a pattern of model names: M*"),
+        ({"webhook": "https://example.com/", "model": "m[a-z]*"}, "not a pattern of model names: m[a-z]*"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:40],
 )

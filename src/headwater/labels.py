@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
@@ -11,16 +12,30 @@ from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
+from headwater.production import CHAMPION
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
 
 
-class Labels:
-    """The service for aliases, tags, descriptions, names and tombstones."""
+class _Promotions(Protocol):
+    """What decides on the alias `champion`, which names what is in production."""
 
-    def __init__(self, context: Context) -> None:
+    def champion(self, name: str, version: int, *, reason: str | None = None) -> None: ...
+    def withdraw(self, name: str, *, kind: str, reason: str | None = None) -> None: ...
+
+
+class Labels:
+    """The service for aliases, tags, descriptions, names and tombstones.
+
+    Args:
+        context: What to work with.
+        promotions: What decides on `champion`.
+    """
+
+    def __init__(self, context: Context, promotions: _Promotions) -> None:
         self._context = context
+        self._promotions = promotions
 
     # -- aliases ------------------------------------------------------------------------------------------------
     def aliases(self, name: str) -> list[Alias]:
@@ -39,6 +54,8 @@ class Labels:
         """Point an alias at a version; where it points there already, only a new reason is written."""
         check_alias(alias)
         _check_reason(reason)
+        if alias == CHAMPION:
+            return self._promotions.champion(name, version, reason=reason)
         ref = ModelRef(_bare(name), version=version)
 
         def work(tx: Transaction) -> None:
@@ -64,6 +81,8 @@ class Labels:
         check_alias(alias)
         bare = _bare(name)
         _check_reason(reason)
+        if alias == CHAMPION:
+            return self._promotions.withdraw(name, kind="alias", reason=reason)
 
         def work(tx: Transaction) -> None:
             model_id = model_id_of(tx.fold, bare)

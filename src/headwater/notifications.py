@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headwater.access import check_pattern
 from headwater.context import Context
 from headwater.deliveries import DELIVERING, Sender
 from headwater.errors import ConflictError, InvalidInputError, NotFoundError
@@ -33,7 +34,6 @@ _SIDE_BY_SIDE = 8
 """Queues that are sent from at a time."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_PATTERN = re.compile(r"[a-z0-9._*-]{1,128}")
 
 
 class Notifications:
@@ -296,11 +296,7 @@ def _subject(fold: Fold, model: str) -> str:
         InvalidInputError: It is neither a model nor a pattern.
     """
     if "*" in model:
-        if not _PATTERN.fullmatch(model):
-            raise InvalidInputError(
-                f"not a pattern of names: {shown(model)}", hint="small letters, digits, ., _, - and * are allowed"
-            )
-        return PATTERN + model
+        return PATTERN + check_pattern(model)
     ref = parse_model(model)
     if ref.version is not None or ref.alias is not None:
         raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")

@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
+from headwater.access import matches
 from headwater.errors import IntegrityError
 from headwater.fold import entries_of
 from headwater.ids import from_micros
@@ -238,7 +238,7 @@ class Outbox:
                 for model_id in dict.fromkeys(each.model_id for each in happenings):
                     name = names.setdefault(model_id, name_of(self._fold, model_id))
                     told = [each for each in happenings if each.model_id == model_id and each.event in kept.on]
-                    if not told or not _concerns(kept, model_id, name):
+                    if not told or not self._concerns(kept, model_id):
                         continue
                     which = (kept.subject, kept.name, model_id)
                     if which not in queues:
@@ -369,6 +369,13 @@ class Outbox:
                 return True
         return False
 
+    def _concerns(self, kept: Kept, model_id: str) -> bool:
+        """Return whether an action is for a model: its own, or one that has or had a name which matches."""
+        if not kept.subject.startswith(PATTERN):
+            return kept.subject == model_id
+        names = self._fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+        return any(matches(kept.subject.removeprefix(PATTERN), name) for (name,) in names)
+
     def _notification(self, queue: Queue, name: str, what: _Happening, row: Any) -> Notification:
         tx, position, _, commit, _, actor, landed, _ = row
         it = queue.kept
@@ -412,12 +419,6 @@ class _Event:
     reason: str | None
     model_id: str | None
     version: int | None
-
-
-def _concerns(kept: Kept, model_id: str, name: str) -> bool:
-    if kept.subject.startswith(PATTERN):
-        return fnmatchcase(name, kept.subject.removeprefix(PATTERN))
-    return kept.subject == model_id
 
 
 def _reason(model_id: str, events: list[_Event]) -> str | None:

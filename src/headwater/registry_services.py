@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
+    from headwater.evaluations import Evaluations
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from headwater.notifications import Notifications
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
+    from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -44,6 +47,7 @@ class Services:
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+        self._routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -65,10 +69,16 @@ class Services:
         return Reproductions(self._context, self._versions, self._datasets)
 
     @cached_property
+    def _evaluations(self) -> Evaluations:
+        from headwater.evaluations import Evaluations
+
+        return Evaluations(self._context, self._versions, self._datasets)
+
+    @cached_property
     def _labels(self) -> Labels:
         from headwater.labels import Labels
 
-        return Labels(self._context)
+        return Labels(self._context, self._promotions)
 
     @cached_property
     def _history(self) -> History:
@@ -140,7 +150,21 @@ class Services:
     def _deployments(self) -> Deployments:
         from headwater.serving import Deployments
 
-        return Deployments(self._context)
+        return Deployments(self._context, self._promotions)
+
+    @cached_property
+    def _promotions(self) -> Promotions:
+        from headwater.promotion import Promotions
+
+        return Promotions(self._context)
+
+    @cached_property
+    def _router(self) -> Router:
+        from headwater.routing import Router
+
+        router = Router(self._context)
+        self._routers.add(router)
+        return router
 
     @cached_property
     def _collection(self) -> Collection:

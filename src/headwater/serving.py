@@ -1,15 +1,13 @@
 """Deployments: which version serves in which environment, with what share of its requests, now and at any time.
 
 What serves is one `traffic` event of a model and an environment, which lists all that serves there. Every change writes
-it anew. Knows nothing of predictions.
+it anew; what answers requests in production is for `headwater.promotion` to decide. Knows nothing of predictions.
 """
 
 from __future__ import annotations
 
 import builtins
 import json
-import math
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +17,8 @@ from headwater.fold import entries_of
 from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
 from headwater.names import check_alias, check_text, parse_model, quote, shown
+from headwater.production import PRODUCTION, Entry, replaces, serve, serving_in, withdraw
+from headwater.promotion import Promotions, check_percent
 from headwater.serving_model import Deployment
 from headwater.state import Fold
 from headwater.tombstones import gone, tombstone_of, visible
@@ -28,9 +28,6 @@ __all__ = ["MODES", "Deployments", "deployment_of"]
 
 MODES = ("live", "canary", "shadow")
 _DEFAULT_CANARY = 10.0
-
-Entry = Mapping[str, Any]
-"""What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
 
 _COLUMNS = (
     "d.deployment_id, d.model_id, d.version_id, d.environment, d.mode, d.recorded_at, d.actor,"
@@ -44,10 +41,12 @@ class Deployments:
 
     Args:
         context: What to work with.
+        promotions: What decides on what is in production.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, promotions: Promotions) -> None:
         self._context = context
+        self._promotions = promotions
 
     # -- changing -----------------------------------------------------------------------------------------------
     def deploy(
@@ -65,16 +64,25 @@ class Deployments:
         percent = _check_traffic(mode, traffic)
         _check_reason(reason)
         deployment_id = new_id()
+        if environment == PRODUCTION and mode != "shadow":
+            self._promotions.deploy(
+                reference,
+                percent=percent if mode == "canary" else traffic,
+                canary=mode == "canary",
+                deployment_id=deployment_id,
+                reason=reason,
+            )
+            return self.get(deployment_id)
 
         def work(tx: Transaction) -> None:
             version_id, model_id, number, *_ = version_row(tx.fold, ref)
             new = {"deployment_id": deployment_id, "version_id": version_id, "mode": mode, "percent": percent}
 
             def change(entries: list[Entry]) -> list[Entry]:
-                kept = [each for each in entries if not _replaces(new, each)]
+                kept = [each for each in entries if not replaces(new, each)]
                 return [*kept, new]
 
-            entries = _serve(tx, model_id, environment, change, reason)
+            entries = serve(tx, model_id, environment, change, reason)
             given = next(each["percent"] for each in entries if each["deployment_id"] == deployment_id)
             if mode == "live" and traffic is not None and float(traffic) != given:
                 raise InvalidInputError(
@@ -112,13 +120,17 @@ class Deployments:
                 raise ConflictError(
                     f"deployment {deployment_id} serves no more", hint="`headwater deployments` lists what serves"
                 )
-            _serve(
-                tx,
-                found.model_id,
-                found.environment,
-                lambda entries: [each for each in entries if each["deployment_id"] != deployment_id],
-                reason,
-            )
+            live = [each for each in serving_in(tx.fold, found.model_id, found.environment) if each["mode"] == "live"]
+            if found.environment == PRODUCTION and found.mode == "live" and len(live) == 1:
+                withdraw(tx, found.model_id, reason=reason)
+            else:
+                serve(
+                    tx,
+                    found.model_id,
+                    found.environment,
+                    lambda entries: [each for each in entries if each["deployment_id"] != deployment_id],
+                    reason,
+                )
             tx.subject = found.reference
             tx.message = f"end {found.mode} {found.reference} in {found.environment}" + (
                 f": {reason}" if reason else ""
@@ -270,44 +282,6 @@ def _build(fold: Fold, row: Any, traffic: _Traffic) -> Deployment:
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
-def _replaces(new: Entry, old: Entry) -> bool:
-    """Return whether a deployment ends another: the live one, the same version in the same mode, or its canary."""
-    if new["mode"] == "live" and old["mode"] == "live":
-        return True
-    same = bool(new["version_id"] == old["version_id"])
-    return same and (new["mode"] == old["mode"] or (new["mode"] == "live" and old["mode"] == "canary"))
-
-
-def _serve(
-    tx: Transaction, model_id: str, environment: str, change: Callable[[list[Entry]], list[Entry]], reason: str | None
-) -> list[Entry]:
-    """Write what serves after a change, and return it.
-
-    Raises:
-        InvalidInputError: The canaries would get more than all requests.
-        ConflictError: Two branches deployed a live version each, and the change does not say which one stays.
-    """
-    known: dict[str, Entry] = {}
-    for _, value in tx.fold.standing(model_id, "traffic", environment):
-        known.update((each["deployment_id"], each) for each in entries_of(value))
-    entries = change(list(known.values()))
-    rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
-    if rest < 0:
-        raise InvalidInputError(
-            f"the canaries in {environment} would get {100 - rest:g} % of the requests",
-            hint="give this one less, or end another: `headwater undeploy DEPLOYMENT_ID`",
-        )
-    if sum(each["mode"] == "live" for each in entries) > 1:
-        raise ConflictError(
-            f"two live versions stand in {environment}, since two branches deployed one each",
-            hint="deploy the one that is to stay, live",
-        )
-    entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
-    tx.event(model_id, "traffic", json.dumps(entries, separators=(",", ":")), key=environment, reason=reason)
-    tx.fence(model_id)
-    return entries
-
-
 def _check_environment(environment: str) -> None:
     try:
         check_alias(environment)
@@ -322,11 +296,7 @@ def _check_traffic(mode: str, traffic: float | None) -> float:
         raise InvalidInputError(f"not a mode: {shown(mode)}", hint=f"choose {', '.join(MODES)}")
     if traffic is None:
         return _DEFAULT_CANARY if mode == "canary" else 100.0
-    if isinstance(traffic, bool) or not isinstance(traffic, int | float) or not math.isfinite(traffic):
-        raise InvalidInputError(f"not a percentage: {shown(repr(traffic))}", hint="give a number from 0 to 100")
-    if not 0 <= traffic <= 100:
-        raise InvalidInputError(f"not a percentage: {traffic:g}", hint="give a number from 0 to 100")
-    return float(traffic)
+    return check_percent(traffic)
 
 
 def _check_reason(reason: str | None) -> None:

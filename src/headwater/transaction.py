@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.deltalog import TableFiles
@@ -20,6 +21,8 @@ from headwater.difference import Difference
 from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, LakeError, RaceLostError
 from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
+from headwater.keys import Signer
+from headwater.keys import signer as load_signer
 from headwater.lake.base import (
     ABANDONED,
     AT,
@@ -33,6 +36,8 @@ from headwater.lake.base import (
 )
 from headwater.names import shown
 from headwater.schema import TABLES
+from headwater.sealing import seal
+from headwater.signatures import EVENTS
 from headwater.state import Fold, Folds
 from headwater.tables import Append, DataBody, Row, folder, prepare, sweep
 
@@ -89,6 +94,7 @@ class Transaction:
         subject: What the log says this is about; the operation sets it.
         message: What the log says has happened; the operation sets it.
         metadata: What else the commit's metadata holds.
+        root: What the trust of the lake begins with; None where it is not signed.
     """
 
     def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str, *, rehearsed: bool = False) -> None:
@@ -105,6 +111,7 @@ class Transaction:
         self.joined: Difference | None = None
         self.kept: set[str] = set()
         self.metadata: dict[str, str] = {}
+        self.root = fold.root
         self._lake = lake
         self._hidden = hidden
         self._rehearsed = rehearsed
@@ -165,13 +172,13 @@ class Transaction:
         key: str = "",
         reason: str | None = None,
         prev: Sequence[str] | None = None,
-    ) -> None:
-        """Add an event that supersedes whatever stands for its subject, kind and key, or the events of `prev`."""
+    ) -> str:
+        """Add an event that supersedes whatever stands for its subject, kind and key, or `prev`; return its ID."""
         if prev is None:
             prev = [event for event, _ in self.fold.standing(subject, kind, key)]
         self.append(
             "events",
-            event_id=new_id(),
+            event_id=(event_id := new_id()),
             subject=subject,
             kind=kind,
             key=key,
@@ -179,6 +186,7 @@ class Transaction:
             prev=list(prev),
             reason=reason or None,
         )
+        return event_id
 
     def put(self, path: str, body: bytes) -> None:
         """Add a small object."""
@@ -187,6 +195,18 @@ class Transaction:
     def fence(self, model_id: str) -> None:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
+
+    def fence_all(self) -> None:
+        """Make this transaction conflict with any other that changes roles, or policies of more than one model.
+
+        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        """
+        rule = (
+            "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
+            " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
+        )
+        if self.fold.signed or self.fold.one(rule) is not None:
+            self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
         """Reserve a key for the whole lake and return what stands; in a rehearsal, return what would stand."""
@@ -235,9 +255,22 @@ class Writer:
         self._lake = lake
         self._folds = folds
         self.only = only
+        self.signed = False
         self.event_kinds: set[str] = set()
         """Kinds of the events that it has landed."""
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
+        self._signers: dict[str, Signer] = {}
+
+    def signer(self, actor: str) -> Signer:
+        """Return the key that signs for an actor, read once.
+
+        Raises:
+            PermissionDeniedError: There is none here that may be used.
+            InvalidInputError: Its file or passphrase is wrong.
+        """
+        if actor not in self._signers:
+            self._signers[actor] = load_signer(actor)
+        return self._signers[actor]
 
     def run(
         self,
@@ -268,6 +301,10 @@ class Writer:
                 hint=f"`headwater rehearse ... --branch {branch}` rehearses what would happen there",
             )
         tx = new_id()
+        if self.signed and not branch.startswith(REHEARSAL_PREFIX):
+            # Who is asked for a passphrase keeps nobody waiting; what has no events needs no key.
+            with contextlib.suppress(HeadwaterError):
+                self.signer(actor)
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}
@@ -304,6 +341,15 @@ class Writer:
         result = work(transaction)
         if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
             return Landing(result, None), _nothing
+        events = seal(
+            fold,
+            transaction.rows,
+            tx=tx,
+            actor=actor,
+            branch=branch,
+            root=transaction.root,
+            signer=None if rehearsed else partial(self.signer, actor),
+        )
         at = str(transaction.micros)
         parent = branches.start or fold.commit
         brought: list[Commit] = []
@@ -327,7 +373,8 @@ class Writer:
         self._lake.delete_many(branches.name, deletes)
         self._lake.put_many(branches.name, puts)
         message = transaction.message or kind
-        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at, **transaction.metadata}
+        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at, EVENTS: events}
+        metadata |= transaction.metadata
         commit = self._lake.commit(branches.name, message, metadata)
         written = _made(commit, (parent,), message, metadata)
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})

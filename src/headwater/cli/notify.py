@@ -114,9 +114,9 @@ def notify_list(session: Session) -> None:
 
 
 def _is_of(action: Action, model: str) -> bool:
-    from fnmatch import fnmatchcase
+    from headwater.access import matches
 
-    return fnmatchcase(model, action.model) if "*" in action.model else action.model == model
+    return matches(action.model, model) if "*" in action.model else action.model == model
 
 
 def _target(action: Action) -> str:

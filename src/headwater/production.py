@@ -1,0 +1,353 @@
+"""What is in production: the one place where stage, `champion`, deployments and traffic change, always together.
+
+The truth is a model's `traffic` event for the environment `production`. The stage of the version that is live there,
+the alias `champion` and the rows of deployments are written with it, in one transaction. Decides nothing: whether a
+change is allowed is asked before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from headwater.access import matches
+from headwater.errors import ConflictError, InvalidInputError
+from headwater.fold import entries_of
+from headwater.ids import new_id
+from headwater.lookup import name_of
+from headwater.state import Fold
+from headwater.tombstones import is_hidden
+from headwater.transaction import Transaction
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "LEGAL",
+    "PRODUCTION",
+    "STAGES",
+    "Entry",
+    "canaries_of",
+    "entered",
+    "faces",
+    "governed",
+    "is_there",
+    "matching",
+    "production_of",
+    "put_in_production",
+    "replaces",
+    "serve",
+    "serving_in",
+    "set_canary",
+    "stage_of",
+    "withdraw",
+]
+
+PRODUCTION = "production"
+"""The environment, and the stage, of what answers requests."""
+
+CHAMPION = "champion"
+"""The alias of the version that is live in production."""
+
+CHALLENGER = "challenger"
+"""The alias of the version that is tried beside it."""
+
+STAGES = ("none", "development", "staging", "production", "archived")
+
+LEGAL: Mapping[str, frozenset[str]] = {
+    "none": frozenset({"development", "staging", "archived"}),
+    "development": frozenset({"staging", "archived"}),
+    "staging": frozenset({"production", "archived"}),
+    "production": frozenset(),
+    "archived": frozenset(),
+}
+"""By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
+before, and a rollback alone brings an archived one back to production."""
+
+Entry = Mapping[str, Any]
+"""What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def serving_in(fold: Fold, model_id: str, environment: str = PRODUCTION) -> list[Entry]:
+    """Return what serves in an environment; where two branches changed it, what either has."""
+    known: dict[str, Entry] = {}
+    for _, value in fold.standing(model_id, "traffic", environment):
+        known.update((each["deployment_id"], each) for each in entries_of(value))
+    return list(known.values())
+
+
+def production_of(fold: Fold, model_id: str) -> str | None:
+    """Return the version_id of the version in production; None where there is none.
+
+    Where nothing is deployed to production it is what `champion` names: so it was before one implied the other.
+
+    Raises:
+        ConflictError: Two branches have put one there each, and nobody settled it.
+    """
+    live = {each["version_id"] for each in serving_in(fold, model_id) if each["mode"] == "live"}
+    if not live:
+        live = {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None}
+    if len(live) > 1:
+        raise ConflictError(
+            f"two versions of {name_of(fold, model_id)} stand in production, since two branches put one there each",
+            hint="promote, or make champion, the one that is to stay",
+        )
+    return next(iter(live), None)
+
+
+def canaries_of(fold: Fold, model_id: str) -> list[Entry]:
+    """Return the canaries in production, the oldest first."""
+    return [each for each in serving_in(fold, model_id) if each["mode"] == "canary"]
+
+
+def stage_of(fold: Fold, version_id: str) -> str:
+    """Return the stage of a version; where two branches moved it differently, the one that was written last."""
+    standing = fold.standing(version_id, "stage")
+    return (standing[-1][1] or "none") if standing else "none"
+
+
+def entered(fold: Fold, model_id: str) -> list[str]:
+    """Return the versions that were in production, the latest last, without those that were rolled back.
+
+    A rollback takes the newest ones away until the one that it went back to is the last.
+    """
+    rows = fold.rows(
+        "SELECT e.value, c.kind FROM events e LEFT JOIN commits c ON c.tx = e.tx"
+        " WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ? AND e.value IS NOT NULL"
+        " ORDER BY c.position, e.event_id",
+        model_id,
+        CHAMPION,
+    )
+    stack: list[str] = []
+    for version_id, kind in rows:
+        if kind == "rollback" and version_id in stack:
+            while stack[-1] != version_id:
+                stack.pop()
+        elif not stack or stack[-1] != version_id:
+            stack.append(version_id)
+    return stack
+
+
+def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
+    """Return the versions that stand in production by each of the faces of that truth, which must be the same sets."""
+    live = [each for each in serving_in(fold, model_id) if each["mode"] == "live"]
+    staged = fold.rows(
+        "SELECT e.subject FROM versions v JOIN events e ON e.subject = v.version_id"
+        " WHERE v.model_id = ? AND e.standing AND e.kind = 'stage' AND e.value = ?",
+        model_id,
+        PRODUCTION,
+    )
+    deployed = [
+        fold.one("SELECT version_id FROM deployments WHERE deployment_id = ?", each["deployment_id"]) for each in live
+    ]
+    return {
+        "traffic": {each["version_id"] for each in live},
+        "stage": {subject for (subject,) in staged},
+        CHAMPION: {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None},
+        "deployments": {row[0] for row in deployed if row is not None},
+    }
+
+
+def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
+    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a name of the model matches."""
+    names = _names(fold, model_id)
+    rows = fold.rows(
+        "SELECT subject, value FROM events WHERE standing AND kind = ? AND value IS NOT NULL"
+        " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
+        kind,
+    )
+    for subject, value in rows:
+        if any(matches(subject.removeprefix("pattern:"), name) for name in names):
+            yield subject, value
+
+
+def _names(fold: Fold, model_id: str) -> list[str]:
+    """Return every name that a model has or had: a rename takes it out of no rule."""
+    return [name for (name,) in fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)]
+
+
+def governed(fold: Fold, model_id: str) -> bool:
+    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused."""
+    if fold.signed:
+        return True
+    if any(value is not None for _, value in fold.standing(model_id, "policy")):
+        return True
+    if next(iter(matching(fold, "policy", model_id)), None) is not None:
+        return True
+    names = _names(fold, model_id)
+    rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
+    return any(matches(key.partition(" ")[2], name) for (key,) in rows for name in names)
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+def put_in_production(
+    tx: Transaction,
+    model_id: str,
+    version_id: str,
+    *,
+    reason: str | None,
+    deployment_id: str | None = None,
+    alone: bool = False,
+) -> str | None:
+    """Make a version the one in production: live, champion, and in that stage; the one before is archived.
+
+    Args:
+        tx: The transaction.
+        model_id: The model.
+        version_id: Its version.
+        reason: Why.
+        deployment_id: The ID of its deployment; a new one by default.
+        alone: Whether canaries end.
+
+    Returns:
+        The deployment's ID; None where the version is in production already, and nothing was written.
+    """
+    before = serving_in(tx.fold, model_id)
+    champions = {value for _, value in tx.fold.standing(model_id, "alias", CHAMPION)}
+    live = [each for each in before if each["mode"] == "live"]
+    as_is = [each["version_id"] for each in live] == [version_id] and champions == {version_id}
+    if as_is and deployment_id is None and stage_of(tx.fold, version_id) == PRODUCTION:
+        if alone and len(before) > len(live):
+            serve(tx, model_id, PRODUCTION, lambda entries: [e for e in entries if e["mode"] != "canary"], reason)
+            return str(live[0]["deployment_id"])
+        return None
+    deployment_id = deployment_id or new_id()
+    new = {"deployment_id": deployment_id, "version_id": version_id, "mode": "live", "percent": 100.0}
+
+    def change(entries: list[Entry]) -> list[Entry]:
+        kept = [each for each in entries if not replaces(new, each) and not (alone and each["mode"] == "canary")]
+        return [*kept, new]
+
+    entries = serve(tx, model_id, PRODUCTION, change, reason)
+    given = next(each["percent"] for each in entries if each["deployment_id"] == deployment_id)
+    _add_deployment(tx, model_id, new, PRODUCTION, given)
+    for other in dict.fromkeys([*(each["version_id"] for each in live), *filter(None, champions)]):
+        if other != version_id and stage_of(tx.fold, other) != "archived":
+            tx.event(other, "stage", "archived", reason=reason)
+    _enter(tx, version_id, PRODUCTION, reason)
+    tx.event(model_id, "alias", version_id, key=CHAMPION, reason=reason)
+    return deployment_id
+
+
+def set_canary(
+    tx: Transaction,
+    model_id: str,
+    version_id: str,
+    percent: float,
+    *,
+    reason: str | None,
+    deployment_id: str | None = None,
+) -> str | None:
+    """Give a version a part of production's requests; the live version gets what canaries leave.
+
+    Args:
+        tx: The transaction.
+        model_id: The model.
+        version_id: Its version.
+        percent: From 0, which ends its canary, to 100.
+        reason: Why.
+        deployment_id: The ID of a new deployment; by default the canary that the version has goes on.
+
+    Returns:
+        The deployment's ID; None where nothing was written.
+    """
+    known = [each for each in canaries_of(tx.fold, model_id) if each["version_id"] == version_id]
+    if percent == 0 and not known:
+        return None
+    if known and deployment_id is None and [each["percent"] for each in known] == [percent]:
+        return None
+    is_new = deployment_id is not None or not known
+    chosen = deployment_id or (known[-1]["deployment_id"] if known else new_id())
+    new = {"deployment_id": chosen, "version_id": version_id, "mode": "canary", "percent": percent}
+
+    def change(entries: list[Entry]) -> list[Entry]:
+        kept = [each for each in entries if not replaces(new, each)]
+        return [*kept, new] if percent else kept
+
+    serve(tx, model_id, PRODUCTION, change, reason)
+    if is_new:
+        _add_deployment(tx, model_id, new, PRODUCTION, percent)
+        if stage_of(tx.fold, version_id) in ("none", "development"):
+            _enter(tx, version_id, "staging", reason)
+    return chosen
+
+
+def withdraw(tx: Transaction, model_id: str, *, reason: str | None) -> None:
+    """Take the version in production out of it, so that none is; it is archived, and canaries go on."""
+    live = [each for each in serving_in(tx.fold, model_id) if each["mode"] == "live"]
+    champions = {value for _, value in tx.fold.standing(model_id, "alias", CHAMPION) if value is not None}
+    if live:
+        serve(tx, model_id, PRODUCTION, lambda entries: [e for e in entries if e["mode"] != "live"], reason)
+    for version_id in dict.fromkeys([*(each["version_id"] for each in live), *champions]):
+        if stage_of(tx.fold, version_id) == PRODUCTION:
+            tx.event(version_id, "stage", "archived", reason=reason)
+    if champions:
+        tx.event(model_id, "alias", None, key=CHAMPION, reason=reason)
+    tx.fence(model_id)
+
+
+def replaces(new: Entry, old: Entry) -> bool:
+    """Return whether a deployment ends another: the live one, the same version in the same mode, or its canary."""
+    if new["mode"] == "live" and old["mode"] == "live":
+        return True
+    same = bool(new["version_id"] == old["version_id"])
+    return same and (new["mode"] == old["mode"] or (new["mode"] == "live" and old["mode"] == "canary"))
+
+
+def serve(
+    tx: Transaction, model_id: str, environment: str, change: Callable[[list[Entry]], list[Entry]], reason: str | None
+) -> list[Entry]:
+    """Write what serves after a change, and return it.
+
+    Raises:
+        InvalidInputError: The canaries would get more than all requests.
+        ConflictError: Two branches deployed a live version each, and the change does not say which one stays.
+    """
+    entries = change(serving_in(tx.fold, model_id, environment))
+    rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
+    if rest < 0:
+        raise InvalidInputError(
+            f"the canaries in {environment} would get {100 - rest:g} % of the requests",
+            hint="give this one less, or end another: `headwater undeploy DEPLOYMENT_ID`",
+        )
+    if sum(each["mode"] == "live" for each in entries) > 1:
+        raise ConflictError(
+            f"two live versions stand in {environment}, since two branches deployed one each",
+            hint="deploy the one that is to stay, live",
+        )
+    entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
+    tx.event(model_id, "traffic", json.dumps(entries, separators=(",", ":")), key=environment, reason=reason)
+    tx.fence(model_id)
+    return entries
+
+
+def _add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
+    tx.append(
+        "deployments",
+        deployment_id=entry["deployment_id"],
+        model_id=model_id,
+        version_id=entry["version_id"],
+        environment=environment,
+        mode=entry["mode"],
+        traffic=percent,
+    )
+    source, target = f"model:{entry['version_id']}", f"deployment:{entry['deployment_id']}"
+    tx.append("lineage", source=source, relation="deployed", target=target)
+
+
+def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None) -> None:
+    """Write that a version enters a stage, and first that it entered `staging` where it skipped that."""
+    now = stage_of(tx.fold, version_id)
+    prev: list[str] | None = None
+    if now == stage and len(tx.fold.standing(version_id, "stage")) == 1:
+        return
+    if stage == PRODUCTION and now in ("none", "development"):
+        prev = [tx.event(version_id, "stage", "staging", reason=reason)]
+    tx.event(version_id, "stage", stage, reason=reason, prev=prev)
+
+
+def is_there(fold: Fold, version_id: str) -> bool:
+    """Return whether a version can be gone back to: nothing hides it or its model."""
+    row = fold.one("SELECT model_id FROM versions WHERE version_id = ?", version_id)
+    return row is not None and not is_hidden(fold, version_id) and not is_hidden(fold, row[0])

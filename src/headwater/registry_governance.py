@@ -1,0 +1,175 @@
+"""The part of a registry that is about what may enter production: every method asks a service and has no rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headwater.registry_services import Services
+
+if TYPE_CHECKING:
+    from headwater.evaluation_model import Evaluated
+    from headwater.governance_model import Promotion
+
+__all__ = ["Governance"]
+
+
+class Governance(Services):
+    """Stages, gates, traffic and rollback, as methods of a registry."""
+
+    # -- stages and traffic -------------------------------------------------------------------------------------
+    def stage(self, reference: str, stage: str, *, reason: str | None = None) -> Promotion:
+        """Move a version to a stage by hand; `production` is entered as `promote` does it.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            stage: `development`, `staging`, `production` or `archived`.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is no such version.
+            InvalidInputError: That is no stage.
+            GateFailedError: The stage can't be entered from the one that the version is in, or a gate did not pass.
+            PermissionDeniedError: The actor has no role that may do it.
+        """
+        return self._promotions.stage(reference, stage, reason=reason)
+
+    def promote(
+        self,
+        reference: str,
+        to: str,
+        *,
+        traffic: float | None = None,
+        override: str | None = None,
+        reason: str | None = None,
+    ) -> Promotion:
+        """Let a version enter a stage, if every gate of the policy passes on the numbers of one commit.
+
+        Entering `production` makes the version live there and `champion`, and archives the one before, in one commit.
+        A refusal by gates is recorded.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            to: The stage; `production` is entered from `staging`.
+            traffic: Percent of production's requests, more than 0: less than 100 makes it a canary beside the version
+                in production, which gets the rest.
+            override: Why gates that fail are passed over; for admins, and shown for ever.
+            reason: Why; kept with the change.
+
+        Returns:
+            The promotion, with what each gate found.
+
+        Raises:
+            NotFoundError: There is no such version.
+            InvalidInputError: That is no stage, or no percentage.
+            GateFailedError: A gate did not pass (its `evaluation` tells), or the stage can't be entered from the one
+                that the version is in.
+            PermissionDeniedError: The actor has no role that may do it.
+            ConflictError: It would be a canary beside nothing, or somebody else's promotion landed first.
+            IntegrityError: A file of the artifact is missing or altered.
+        """
+        return self._promotions.promote(reference, to, traffic=traffic, override=override, reason=reason)
+
+    def set_traffic(
+        self,
+        name: str,
+        percent: float,
+        *,
+        version: int | None = None,
+        override: str | None = None,
+        reason: str | None = None,
+    ) -> Promotion:
+        """Give a model's canary another share of production's requests; 100 promotes it, 0 ends it.
+
+        More than it has asks the gates of `production`; less asks none. Where there is no canary, the version behind
+        the alias `challenger` becomes it.
+
+        Args:
+            name: The model.
+            percent: From 0 to 100; the version in production gets the rest.
+            version: Which canary, where there are several.
+            override: Why gates that fail are passed over; for admins.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is no such model, or it has no canary.
+            InvalidInputError: That is no percentage, or there are several canaries.
+            GateFailedError: A gate did not pass.
+            PermissionDeniedError: The actor has no role that may do it.
+        """
+        return self._promotions.traffic(name, percent, version=version, override=override, reason=reason)
+
+    def rollback(self, name: str, to: int | None = None, *, reason: str | None = None) -> Promotion:
+        """Bring the version back to all of production's requests that was there before, in one commit.
+
+        Gates are not asked; roles are. With a canary beside it, that is the version in production itself: the canary
+        ends. Versions that were rolled back are not gone back to.
+
+        Args:
+            name: The model.
+            to: Another version that was in production once.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is no such model or version.
+            GateFailedError: The version was never in production.
+            ConflictError: There is nothing to go back to.
+            PermissionDeniedError: The actor has no role that may do it.
+        """
+        return self._promotions.rollback(name, to, reason=reason)
+
+    # -- evaluating ---------------------------------------------------------------------------------------------
+    def evaluate(
+        self,
+        reference: str,
+        *,
+        on: str,
+        command: Sequence[str] | None = None,
+        predict: Callable[[Any], Any] | None = None,
+        slices: Sequence[str] = (),
+        label: str | None = None,
+        task: str | None = None,
+        positive: str | None = None,
+        timeout: float | None = None,
+        echo: Callable[[bytes], None] | None = None,
+    ) -> Evaluated:
+        """Predict every row of a dataset version with a version, keep the predictions, and compute metrics of them.
+
+        The metrics are the version's, on that dataset version, with the source `computed`. What predicts runs in a
+        child process, and ends with all that it started when it takes too long.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            on: The dataset version, `NAME@1.0.0`, or `NAME` for the newest.
+            command: Words of a command, in which `{model}`, `{data}` and `{output}` stand for the folder of the
+                artifact, the dataset's file (or folder, where it has several) and the file to write; it finds them as
+                HEADWATER_MODEL, HEADWATER_DATA and HEADWATER_OUTPUT too. It runs in the current folder. By default the
+                version's tag `predict`, which runs in an empty folder. It writes CSV, Parquet or JSON lines: the
+                dataset's key (where it has none: row by row, in its order), and `prediction`, or `score`, or both.
+            predict: Instead of a command: a function that is given the rows as an Arrow table, in a fork of this
+                process, and returns predictions in their order, or a table or dict of columns as a command writes them.
+            slices: Columns by whose values it is measured too; `a+b` for two together.
+            label: The column that says what is true; by default the one called label, target or y.
+            task: `classification` or `regression`, where the values leave it open.
+            positive: Of two classes the one that is looked for; by default the greater.
+            timeout: Seconds that it may take; an hour by default.
+            echo: Takes what the child prints, in bytes.
+
+        Raises:
+            NotFoundError: There is no such version, dataset or program.
+            InvalidInputError: A column is missing, or predictions are missing, doubled, too many, or of a wrong kind.
+            HeadwaterError: The child failed or took too long; nothing is written.
+            IntegrityError: The artifact or the data is not what was registered.
+        """
+        return self._evaluations.evaluate(
+            reference,
+            on=on,
+            command=command,
+            predict=predict,
+            slices=slices,
+            label=label,
+            task=task,
+            positive=positive,
+            timeout=timeout,
+            echo=echo,
+        )
