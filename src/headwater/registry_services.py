@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.lineage import Tracing
     from headwater.merge import Merges
     from headwater.moving import Moving
+    from headwater.notifications import Notifications
     from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
@@ -123,6 +124,12 @@ class Services:
         from headwater.moving import Moving
 
         return Moving(self._context, self._merges)
+
+    @cached_property
+    def _notifications(self) -> Notifications:
+        from headwater.notifications import Notifications
+
+        return Notifications(self._context)
 
     @cached_property
     def _queries(self) -> Queries:

@@ -259,6 +259,8 @@ class Writer:
         self._folds = folds
         self.only = only
         self.signed = False
+        self.event_kinds: set[str] = set()
+        """Kinds of the events that it has landed."""
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
         self._signers: dict[str, Signer] = {}
 
@@ -381,6 +383,7 @@ class Writer:
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
+        self.event_kinds.update(row["kind"] for row in transaction.rows.get("events", ()))
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
         new = [*brought, *branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)
