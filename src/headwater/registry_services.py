@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwater.readers import Readers
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -141,6 +142,12 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
 
     @cached_property
     def _collection(self) -> Collection:

@@ -196,16 +196,18 @@ class Transaction:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
-    def fence_all(self) -> None:
+    def fence_all(self, *, always: bool = False) -> None:
         """Make this transaction conflict with any other that changes roles, or policies of more than one model.
 
-        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        Args:
+            always: Also where there are none, because this makes one. Else nothing is done there: those that decide on
+                different models need not wait for each other.
         """
         rule = (
             "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
             " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
         )
-        if self.fold.signed or self.fold.one(rule) is not None:
+        if always or self.fold.signed or self.fold.one(rule) is not None:
             self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:

@@ -76,6 +76,8 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
+        "role": ("trust", "Give and take roles, and list who holds which."),
+        "key": ("trust", "Make, enrol, revoke and list the keys that sign."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
