@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
+from headwater.access import matches
 from headwater.errors import ConflictError, InvalidInputError
 from headwater.fold import entries_of
 from headwater.ids import new_id
@@ -150,16 +150,21 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
 
 
 def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
-    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a model's name matches."""
-    name = name_of(fold, model_id)
+    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a name of the model matches."""
+    names = _names(fold, model_id)
     rows = fold.rows(
         "SELECT subject, value FROM events WHERE standing AND kind = ? AND value IS NOT NULL"
         " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
         kind,
     )
     for subject, value in rows:
-        if fnmatchcase(name, subject.removeprefix("pattern:")):
+        if any(matches(subject.removeprefix("pattern:"), name) for name in names):
             yield subject, value
+
+
+def _names(fold: Fold, model_id: str) -> list[str]:
+    """Return every name that a model has or had: a rename takes it out of no rule."""
+    return [name for (name,) in fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)]
 
 
 def governed(fold: Fold, model_id: str) -> bool:
@@ -170,9 +175,9 @@ def governed(fold: Fold, model_id: str) -> bool:
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    name = name_of(fold, model_id)
+    names = _names(fold, model_id)
     rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(fnmatchcase(name, key.partition(" ")[2]) for (key,) in rows)
+    return any(matches(key.partition(" ")[2], name) for (key,) in rows for name in names)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Promotion
     from headwater.trust_model import Grant, Key
 
@@ -116,6 +118,62 @@ class Governance(Services):
             PermissionDeniedError: The actor has no role that may do it.
         """
         return self._promotions.rollback(name, to, reason=reason)
+
+    # -- evaluating ---------------------------------------------------------------------------------------------
+    def evaluate(
+        self,
+        reference: str,
+        *,
+        on: str,
+        command: Sequence[str] | None = None,
+        predict: Callable[[Any], Any] | None = None,
+        slices: Sequence[str] = (),
+        label: str | None = None,
+        task: str | None = None,
+        positive: str | None = None,
+        timeout: float | None = None,
+        echo: Callable[[bytes], None] | None = None,
+    ) -> Evaluated:
+        """Predict every row of a dataset version with a version, keep the predictions, and compute metrics of them.
+
+        The metrics are the version's, on that dataset version, with the source `computed`. What predicts runs in a
+        child process, and ends with all that it started when it takes too long.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            on: The dataset version, `NAME@1.0.0`, or `NAME` for the newest.
+            command: Words of a command, in which `{model}`, `{data}` and `{output}` stand for the folder of the
+                artifact, the dataset's file (or folder, where it has several) and the file to write; it finds them as
+                HEADWATER_MODEL, HEADWATER_DATA and HEADWATER_OUTPUT too. It runs in the current folder. By default the
+                version's tag `predict`, which runs in an empty folder. It writes CSV, Parquet or JSON lines: the
+                dataset's key (where it has none: row by row, in its order), and `prediction`, or `score`, or both.
+            predict: Instead of a command: a function that is given the rows as an Arrow table, in a fork of this
+                process, and returns predictions in their order, or a table or dict of columns as a command writes them.
+            slices: Columns by whose values it is measured too; `a+b` for two together.
+            label: The column that says what is true; by default the one called label, target or y.
+            task: `classification` or `regression`, where the values leave it open.
+            positive: Of two classes the one that is looked for; by default the greater.
+            timeout: Seconds that it may take; an hour by default.
+            echo: Takes what the child prints, in bytes.
+
+        Raises:
+            NotFoundError: There is no such version, dataset or program.
+            InvalidInputError: A column is missing, or predictions are missing, doubled, too many, or of a wrong kind.
+            HeadwaterError: The child failed or took too long; nothing is written.
+            IntegrityError: The artifact or the data is not what was registered.
+        """
+        return self._evaluations.evaluate(
+            reference,
+            on=on,
+            command=command,
+            predict=predict,
+            slices=slices,
+            label=label,
+            task=task,
+            positive=positive,
+            timeout=timeout,
+            echo=echo,
+        )
 
     # -- roles and keys -----------------------------------------------------------------------------------------
     def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:

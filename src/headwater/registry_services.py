@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
+    from headwater.evaluations import Evaluations
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
     from headwater.roles import Roles
+    from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -45,6 +47,7 @@ class Services:
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+        self._routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -64,6 +67,12 @@ class Services:
         from headwater.reproduction import Reproductions
 
         return Reproductions(self._context, self._versions, self._datasets)
+
+    @cached_property
+    def _evaluations(self) -> Evaluations:
+        from headwater.evaluations import Evaluations
+
+        return Evaluations(self._context, self._versions, self._datasets)
 
     @cached_property
     def _labels(self) -> Labels:
@@ -148,6 +157,13 @@ class Services:
         from headwater.roles import Roles
 
         return Roles(self._context)
+
+    def _router(self) -> Router:
+        from headwater.routing import Router
+
+        router = Router(self._context)
+        self._routers.add(router)
+        return router
 
     @cached_property
     def _collection(self) -> Collection:

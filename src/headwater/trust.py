@@ -25,7 +25,7 @@ from headwater.access import (
 from headwater.access import protected as is_protected
 from headwater.keys import key_id, raw_of
 from headwater.names import quote, shown
-from headwater.signatures import Signature, named_versions, verify
+from headwater.signatures import Signature, named_versions, parse, verify
 
 __all__ = ["ACTOR", "DATASET", "PATTERN", "Judge", "Refusal", "Root", "Rows", "first_name"]
 
@@ -282,6 +282,22 @@ class Judge:
             if not self.may(principal, right, target):
                 return self._denied(principal, right, target)
         return None
+
+    def refusal_of_brought(self, row: Mapping[str, Any], merger: str) -> Refusal | None:
+        """Return why an event that a merge brought has no force, or None where it has.
+
+        It has if whoever merged it may do the same here, or whoever signed it for the other branch may.
+
+        Args:
+            row: The event.
+            merger: Who merged, and vouches for it.
+        """
+        refusal = self.refusal(row, merger)
+        signature = None if refusal is None else parse(row["signature"])
+        key = None if signature is None else self.key(signature.key_id)
+        if signature is None or key is None or key["revoked"] or key["name"] != row["actor"]:
+            return refusal
+        return self.refusal(row, signature.key_id) if self.verified(row, signature, key["public"]) else refusal
 
     def _odd(self, row: Mapping[str, Any], principal: str) -> Refusal | None:
         """Return what is wrong with what an event says, whoever says it."""

@@ -69,9 +69,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "deploy": ("serving", "Deploy a version to an environment."),
         "undeploy": ("serving", "End a deployment."),
         "deployments": ("serving", "List what serves where, newest first."),
+        "route": ("routing", "Show which version answers for a key."),
         "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
     "Governance": {
+        "evaluate": ("evaluate", "Predict a dataset with a version, and compute its metrics."),
         "promote": ("promotion", "Let a version enter a stage, if every gate passes."),
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
