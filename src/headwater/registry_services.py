@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
     from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
@@ -178,6 +179,12 @@ class Services:
         from headwater.records import Records
 
         return Records(self._context)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
 
     @cached_property
     def _router(self) -> Router:

@@ -199,10 +199,9 @@ class Transaction:
     def fence_all(self, *, always: bool = False) -> None:
         """Make this transaction conflict with any other that changes roles, or policies of more than one model.
 
-        Does nothing where there are none: then those that decide on different models need not wait for each other.
-
         Args:
-            always: Whether it is such a change itself.
+            always: Also where there are none, because this makes one. Else nothing is done there: those that decide on
+                different models need not wait for each other.
         """
         rule = (
             "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
