@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from headwater import gates, production
-from headwater.access import check_pattern
+from headwater.access import check_pattern, matches
 from headwater.context import Context
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.governance_model import Evaluation, PolicyText
@@ -114,9 +114,9 @@ class Policies:
             known = tx.fold.one("SELECT 1 FROM events WHERE standing AND kind = 'policy' AND subject LIKE 'pattern:%'")
             if known is None:
                 # Before the first pattern nobody fenced against patterns, only against his own model.
-                for (model_id,) in tx.fold.rows("SELECT model_id FROM models"):
-                    if production.matches_any(tx.fold, model_id, target.glob):
-                        tx.fence(model_id)
+                named = tx.fold.rows("SELECT DISTINCT subject, value FROM events WHERE kind = 'name'")
+                for model_id in {subject for subject, name in named if name and matches(target.glob, name)}:
+                    tx.fence(model_id)
 
     # -- reading ------------------------------------------------------------------------------------------------
     def show(self, name: str) -> list[PolicyText]:
