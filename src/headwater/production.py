@@ -32,7 +32,6 @@ __all__ = [
     "faces",
     "governed",
     "is_there",
-    "matches_any",
     "matching",
     "production_of",
     "put_in_production",
