@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from headwater import artifacts
+from headwater import artifacts, dataset_gates
 from headwater.artifacts import LocalFile
 from headwater.comparison import Candidate, as_kept, changes_of_files, difference, sentence
 from headwater.content import Changes, Workbench
 from headwater.context import Context
+from headwater.dataset_evaluation import DatasetEvaluation, DatasetRefusedError
 from headwater.errors import InvalidInputError
 from headwater.ids import new_id
 from headwater.model import ArtifactFile, DatasetDiff
@@ -130,7 +131,11 @@ class Additions:
             change = self._difference(bench, base, new)
             if base is not None and change is None:
                 return self._annotate(base, request), False
-            return self._land(base, change, new, bench, request, data)
+            try:
+                return self._land(base, change, new, bench, request, data)
+            except DatasetRefusedError as error:
+                dataset_gates.record(self._context, error.evaluations, f"data add {quote(request.name)}")
+                raise
 
     # -- a version that is there ------------------------------------------------------------------------------------
     def _annotate(self, base: Stored, request: Request) -> str:
@@ -163,6 +168,9 @@ class Additions:
         folder = data.folder if data.folder is not None else artifacts.fold_path("datasets", dataset_id)
         profile = new.profile()
         uploads = partial(new.upload, folder) if data.folder is None else None
+        memo: dict[Any, Any] = {}
+        with self._context.reading() as fold:
+            self._judge(fold, request, new, bench, memo)
 
         def work(tx: Transaction) -> tuple[str, bool]:
             before, change = newest(tx.fold, request.name), found
@@ -171,6 +179,7 @@ class Additions:
             if before is not None and change is None:
                 _annotate(tx, before, request)
                 return before.version.semver, False
+            judged = self._judge(tx.fold, request, new, bench, memo)
             semver = self._number(tx, request, before, change, dataset_id)
             inherited = before.version.key if before else ()
             measure = new.measure(inherited)
@@ -202,11 +211,31 @@ class Additions:
                 tx.append("lineage", source=f"dataset:{source}", relation="derived", target=f"dataset:{dataset_id}")
             if request.run is not None:
                 tx.append("lineage", source=f"run:{request.run}", relation="produced", target=f"dataset:{dataset_id}")
+            if judged is not None:
+                dataset_gates.write(tx, judged, dataset_id)
             tx.subject = f"{quote(request.name)}@{semver}"
             tx.message = f"data add {tx.subject}" + (f": {sentence(change)}" if change else "")
             return semver, True
 
         return self._context.write("data", work, uploads).result
+
+    def _judge(
+        self, fold: Fold, request: Request, new: Candidate, bench: Workbench, memo: dict[Any, Any]
+    ) -> DatasetEvaluation | None:
+        """Ask the dataset's gates, where they are asked at once.
+
+        Raises:
+            DatasetRefusedError: One did not pass.
+        """
+        wanted = dataset_gates.wanted(fold, request.name) if dataset_gates.is_judged_at_once(self._context) else None
+        if wanted is None:
+            return None
+        judged = dataset_gates.judge(request.name, new.table, bench, wanted, fold.commit, memo)
+        if not judged.passed:
+            raise DatasetRefusedError(
+                [judged], hint="mend the data; or add it on a branch, where anything may be tried until it is merged"
+            )
+        return judged
 
     def _number(
         self, tx: Transaction, request: Request, before: Stored | None, change: DatasetDiff | None, dataset_id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,8 +40,17 @@ def connect(**settings: Any) -> DuckDBPyConnection:
     return connection
 
 
-def aside(connection: DuckDBPyConnection, work: Callable[[], Result]) -> Result:
-    """Do work on a connection in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C too late."""
+def aside(connection: DuckDBPyConnection, work: Callable[[], Result], *, timeout: float | None = None) -> Result:
+    """Do work on a connection in a thread of its own: in the main thread, DuckDB would hear of Ctrl-C too late.
+
+    Args:
+        connection: Is interrupted when nobody waits any more.
+        work: What is done.
+        timeout: Seconds that it may take.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
     found: list[Result] = []
     failed: list[BaseException] = []
     done = threading.Event()
@@ -53,11 +63,13 @@ def aside(connection: DuckDBPyConnection, work: Callable[[], Result]) -> Result:
         finally:
             done.set()
 
+    deadline = None if timeout is None else time.monotonic() + timeout
     threading.Thread(target=run, daemon=True).start()
     try:
         # The signal may reach any thread, and a wait without an end would not let this one look for it.
         while not done.wait(0.1):
-            pass
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
     finally:
         # An interrupt that comes between two statements is lost, so it is sent again.
         while not done.is_set():

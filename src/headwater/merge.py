@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from headwater import dataset_gates
 from headwater.ancestry import SETTLED, standing
 from headwater.conflicts import Conflict, MergeConflictError, Place, Union, find_conflicts, side_for
 from headwater.context import Context
+from headwater.dataset_evaluation import DatasetEvaluation, DatasetRefusedError
 from headwater.deletions import Settling, find_deletions, settle
 from headwater.diff_words import Words
 from headwater.difference import Difference, check_keys, difference
@@ -21,6 +24,8 @@ from headwater.lake import refs
 from headwater.names import check_type, counted, shown
 from headwater.parted import parted_datasets
 from headwater.state import Fold
+from headwater.stored import Stored, row_by_id
+from headwater.tombstones import is_hidden
 from headwater.transaction import Transaction
 from headwater.withdrawn import told, withdrawn
 
@@ -61,6 +66,7 @@ class Merge:
             change.
         reverted_by: Commits of the target that undid what earlier merges of the source had brought.
         notes: What one has to know of it, in words: such reverts, and datasets that both went on from one version.
+        datasets: What the target's gates found of the dataset versions that it brought.
     """
 
     source: str
@@ -76,6 +82,7 @@ class Merge:
     changes: int = 0
     reverted_by: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    datasets: tuple[DatasetEvaluation, ...] = ()
 
     @property
     def up_to_date(self) -> bool:
@@ -135,6 +142,7 @@ class Merges:
             raise InvalidInputError("a merge takes ours or theirs, not both", hint="settle one by one with --resolve")
         found = self._source(source, target)
         source = called or source
+        measured: dict[Any, Any] = {}
 
         def decide(fold: Fold, new: Difference) -> tuple[Merge, dict[Place, Settling]]:
             check_keys(fold, new)
@@ -179,6 +187,7 @@ class Merges:
                 changes=len(Words(self._context.lake, fold, new).changed()),
                 reverted_by=reverts,
                 notes=(*told(source, reverts), *parted_datasets(fold, new)),
+                datasets=self._judged(fold, new, measured),
             ), {place: event for place, event in decided.items() if event is not None}
 
         def work(tx: Transaction) -> Merge:
@@ -189,22 +198,49 @@ class Merges:
             if len(result.settled) < len(result.conflicts):
                 open_ones = [each for each in result.conflicts if each.name not in result.settled]
                 raise MergeConflictError(open_ones, source, target.stands_for or target.ref)
+            _check_datasets(result)
             tx.join(new)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
             for change in self._context.lake.diff(new.base, found, "fence/"):
                 # Whoever decided on a model here while this was merged looks again.
                 tx.fence(change.path.rpartition("/")[2])
+            for each in result.datasets:
+                assert each.dataset_id is not None
+                dataset_gates.write(tx, each, each.dataset_id)
             tx.subject = source
             tx.message = f"merge {source} into {target.ref}: {result.words()}"
             tx.metadata = {SOURCE: source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
             return result
 
-        if dry_run:
-            with target.reading() as fold:
-                return decide(fold, difference(self._context.lake, fold, found))[0]
-        landing = target.write("merge", work)
+        # Data is judged before others have to wait for this one.
+        with target.reading() as fold:
+            new = difference(self._context.lake, fold, found)
+            if dry_run:
+                return decide(fold, new)[0]
+            self._judged(fold, new, measured)
+        try:
+            landing = target.write("merge", work)
+        except DatasetRefusedError as error:
+            dataset_gates.record(target, error.evaluations, f"merge {source}")
+            raise
         return replace(landing.result, commit=landing.commit)
+
+    def _judged(self, fold: Fold, new: Difference, measured: dict[Any, Any]) -> tuple[DatasetEvaluation, ...]:
+        """Return what the gates of a state find of the dataset versions that are new to it, where it has any."""
+        rows = new.rows.get("datasets", ())
+        gates = {name: dataset_gates.wanted(fold, name) for name in {str(row["name"]) for row in rows}}
+        brought = [row for row in rows if gates[row["name"]] is not None]
+        if not brought:
+            return ()
+        found = []
+        with self._context.folds.at(new.right) as there:
+            for row in sorted(brought, key=lambda row: (row["name"], row["dataset_id"])):
+                if not is_hidden(there, row["dataset_id"]):
+                    stored = Stored.of(there, row_by_id(there, row["dataset_id"]))
+                    asked = gates[row["name"]]
+                    found.append(dataset_gates.judge_stored(self._context.lake, stored, asked, fold.commit, measured))
+        return tuple(found)
 
     def _target(self, into: str | None) -> Context:
         it = self._context
@@ -228,3 +264,16 @@ class Merges:
                 f"{source!r} can't be merged into itself", hint="name another branch, or --into another one"
             )
         return found.commit
+
+
+def _check_datasets(result: Merge) -> None:
+    """Make sure that no gate of a dataset stands against a merge.
+
+    Raises:
+        DatasetRefusedError: One does.
+    """
+    refused = [each for each in result.datasets if not each.passed]
+    if refused:
+        raise DatasetRefusedError(
+            refused, hint=f"mend the data on {result.source} and merge again: what is deleted there is not judged"
+        )

@@ -75,6 +75,8 @@ class Registry(RunsPart, Serving, Branching, Governance, BetweenLakes):
             active.end_all(self._context.lake, None)
         for logger in list(self._loggers):
             logger.close()
+        for router in list(self._routers):
+            router.close()
         if "_queries" in self.__dict__:
             self._queries.close()
         if self._owner:

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from headwater.lineage import Tracing
     from headwater.merge import Merges
     from headwater.moving import Moving
+    from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
+    from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -45,6 +48,7 @@ class Services:
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+        self._routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -148,6 +152,26 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from headwater.policies import Policies
+
+        return Policies(self._context)
+
+    @cached_property
+    def _records(self) -> Records:
+        from headwater.records import Records
+
+        return Records(self._context)
+
+    @cached_property
+    def _router(self) -> Router:
+        from headwater.routing import Router
+
+        router = Router(self._context)
+        self._routers.add(router)
+        return router
 
     @cached_property
     def _collection(self) -> Collection:

@@ -69,6 +69,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "deploy": ("serving", "Deploy a version to an environment."),
         "undeploy": ("serving", "End a deployment."),
         "deployments": ("serving", "List what serves where, newest first."),
+        "route": ("routing", "Show which version answers for a key."),
         "predictions": ("predictions", "Take in predictions and what proved true of them, and show one."),
     },
     "Governance": {
@@ -77,6 +78,11 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
+        "gates": ("gates", "Set, show and ask the gates that stand before a stage."),
+        "check": ("records", "Record a named result of a version, and list them."),
+        "approve": ("records", "Say that a version may enter a stage."),
+        "approvals": ("records", "List who said that a version may enter a stage."),
+        "check-card": ("records", "Show what a model card lacks to be complete."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
