@@ -18,6 +18,7 @@ from headwater.dataset_evaluation import DatasetEvaluation, DatasetRefusedError
 from headwater.deletions import Settling, find_deletions, settle
 from headwater.diff_words import Words
 from headwater.difference import Difference, check_keys, difference
+from headwater.endorsement import endorse
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
 from headwater.lake import refs
@@ -200,11 +201,16 @@ class Merges:
                 raise MergeConflictError(open_ones, source, target.stands_for or target.ref)
             _check_datasets(result)
             tx.join(new)
+            endorse(tx, self._context.folds, found)
             for (subject, kind, key), event in settling.items():
                 tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
             for change in self._context.lake.diff(new.base, found, "fence/"):
                 # Whoever decided on a model here while this was merged looks again.
-                tx.fence(change.path.rpartition("/")[2])
+                fenced = change.path.rpartition("/")[2]
+                if fenced == "_all":
+                    tx.fence_all(always=True)
+                else:
+                    tx.fence(fenced)
             for each in result.datasets:
                 assert each.dataset_id is not None
                 dataset_gates.write(tx, each, each.dataset_id)
