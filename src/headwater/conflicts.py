@@ -33,7 +33,9 @@ __all__ = [
     "side_for",
 ]
 
-_SETTLED_BY_RULE = frozenset({"tombstone", "status", "gate", "check", "approval", "override", "role", "key"})
+_SETTLED_BY_RULE = frozenset(
+    {"tombstone", "status", "gate", "check", "approval", "override", "role", "key", "evaluation"}
+)
 """Kinds of which two may stand: what stands then is a rule of those who read them, such as `hidden stands`."""
 
 Place = tuple[str, str, str]
