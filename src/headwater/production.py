@@ -32,6 +32,7 @@ __all__ = [
     "faces",
     "governed",
     "is_there",
+    "matches_any",
     "matching",
     "production_of",
     "put_in_production",
@@ -150,21 +151,24 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
 
 
 def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
-    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a name of the model matches."""
-    names = _names(fold, model_id)
+    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) matches a model.
+
+    It does by any name that the model has or had: a rename takes no model out of what was set for it.
+    """
     rows = fold.rows(
         "SELECT subject, value FROM events WHERE standing AND kind = ? AND value IS NOT NULL"
         " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
         kind,
     )
     for subject, value in rows:
-        if any(matches(subject.removeprefix("pattern:"), name) for name in names):
+        if matches_any(fold, model_id, subject.removeprefix("pattern:")):
             yield subject, value
 
 
-def _names(fold: Fold, model_id: str) -> list[str]:
-    """Return every name that a model has or had: a rename takes it out of no rule."""
-    return [name for (name,) in fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)]
+def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
+    """Return whether a pattern matches any name that a model has or had."""
+    names = fold.rows("SELECT DISTINCT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+    return any(matches(glob, name) for (name,) in names if name is not None)
 
 
 def governed(fold: Fold, model_id: str) -> bool:
@@ -175,9 +179,8 @@ def governed(fold: Fold, model_id: str) -> bool:
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    names = _names(fold, model_id)
     rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(matches(key.partition(" ")[2], name) for (key,) in rows for name in names)
+    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from headwater.lineage import Tracing
     from headwater.merge import Merges
     from headwater.moving import Moving
+    from headwater.notifications import Notifications
+    from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
+    from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
     from headwater.routing import Router
@@ -123,6 +126,12 @@ class Services:
         return Moving(self._context, self._merges)
 
     @cached_property
+    def _notifications(self) -> Notifications:
+        from headwater.notifications import Notifications
+
+        return Notifications(self._context)
+
+    @cached_property
     def _queries(self) -> Queries:
         from headwater.query import Queries
 
@@ -157,6 +166,18 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from headwater.policies import Policies
+
+        return Policies(self._context)
+
+    @cached_property
+    def _records(self) -> Records:
+        from headwater.records import Records
+
+        return Records(self._context)
 
     @cached_property
     def _router(self) -> Router:

@@ -196,16 +196,19 @@ class Transaction:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
-    def fence_all(self) -> None:
+    def fence_all(self, *, always: bool = False) -> None:
         """Make this transaction conflict with any other that changes roles, or policies of more than one model.
 
         Does nothing where there are none: then those that decide on different models need not wait for each other.
+
+        Args:
+            always: Whether it is such a change itself.
         """
         rule = (
             "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
             " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
         )
-        if self.fold.signed or self.fold.one(rule) is not None:
+        if always or self.fold.signed or self.fold.one(rule) is not None:
             self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
@@ -256,6 +259,8 @@ class Writer:
         self._folds = folds
         self.only = only
         self.signed = False
+        self.event_kinds: set[str] = set()
+        """Kinds of the events that it has landed."""
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
         self._signers: dict[str, Signer] = {}
 
@@ -378,6 +383,7 @@ class Writer:
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
+        self.event_kinds.update(row["kind"] for row in transaction.rows.get("events", ()))
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
         new = [*brought, *branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)

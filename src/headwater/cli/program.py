@@ -78,7 +78,13 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
+        "gates": ("gates", "Set, show and ask the gates that stand before a stage."),
+        "check": ("records", "Record a named result of a version, and list them."),
+        "approve": ("records", "Say that a version may enter a stage."),
+        "approvals": ("records", "List who said that a version may enter a stage."),
+        "check-card": ("records", "Show what a model card lacks to be complete."),
         "history": ("history", "Tell the story of a model, or what it was at a time."),
+        "notify": ("notify", "Tell somebody, or run a command, when a model is promoted, refused or rolled back."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
