@@ -32,7 +32,7 @@ def test_the_log_of_one_thing_has_what_concerns_it(registry: Registry, model: Pa
         run.use("flights")
         run.log_metric("auc", 0.5)
         run.register("m", model)
-    registry.set_alias("m", "champion", 1)
+    registry.set_alias("m", "chosen", 1)
     deployment = registry.deploy("m/1", to="production")
     registry.register("other", model)
     registry.undeploy(deployment.deployment_id)
@@ -48,11 +48,11 @@ def test_the_log_of_one_thing_has_what_concerns_it(registry: Registry, model: Pa
     assert len(of_deployment) == 2
     assert all("production" in each for each in of_deployment)
     assert _messages(registry, "model:m/1") == _messages(registry, "m/1")
-    assert "alias m@champion is version 1" in _messages(registry, "m/1")
-    assert _messages(registry, "models:/m@champion") == ["alias m@champion is version 1"]
+    assert "alias m@chosen is version 1" in _messages(registry, "m/1")
+    assert _messages(registry, "models:/m@chosen") == ["alias m@chosen is version 1"]
     path = registry.get("m/1").path
     assert "register m/1" in _messages(registry, f"object:{path}{registry.files('m/1')[0].path}@main")
-    for reference in ("m", "flights", f"run:{run.run_id}", "m@champion"):
+    for reference in ("m", "flights", f"run:{run.run_id}", "m@chosen"):
         commits = {each.commit for each in registry.log(reference)}
         assert commits < {each.commit for each in registry.log()}
         assert [each.entry.commit for each in registry.log_graph(reference)] == [
@@ -103,7 +103,7 @@ def merged(registry: Registry, model: Path) -> Registry:
     exp.register("m", model)  # m/4
     registry.merge("exp")
     exp.register("m", model)  # m/5
-    registry.set_alias("m", "champion", 1)
+    registry.set_alias("m", "chosen", 1)
     return registry
 
 
@@ -117,7 +117,7 @@ def _edges(registry: Registry, reference: str | None = None, **named: bool) -> d
 def test_the_graph_shows_where_branches_parted_and_met(merged: Registry) -> None:
     merge = "merge exp into main: 2 versions"
     on_main = {
-        "alias m@champion is version 1": [merge],
+        "alias m@chosen is version 1": [merge],
         merge: ["register m/3", "register m/4"],
         "register m/4": ["register m/2"],
         "register m/3": ["register m/1"],
@@ -129,8 +129,8 @@ def test_the_graph_shows_where_branches_parted_and_met(merged: Registry) -> None
     assert _edges(merged, every_branch=True) == {**on_main, "register m/5": ["register m/4"]}
     assert _edges(merged.branch("exp"), every_branch=True) == _edges(merged, every_branch=True)
     # What is left out is seen through.
-    assert _edges(merged, "m@champion") == {"alias m@champion is version 1": []}
-    assert _edges(merged, "m")["alias m@champion is version 1"] == ["register m/3", "register m/4"]
+    assert _edges(merged, "m@chosen") == {"alias m@chosen is version 1": []}
+    assert _edges(merged, "m")["alias m@chosen is version 1"] == ["register m/3", "register m/4"]
     assert _edges(merged, "m/5", every_branch=True) == {"register m/5": []}
     with pytest.raises(NotFoundError):
         merged.log_graph("m/5")
@@ -157,7 +157,7 @@ def test_branches_and_tags_are_named_at_what_they_show_last(merged: Registry) ->
     merged.create_branch("same-as-main")
     named = {row.entry.message: row.refs for row in merged.log_graph(every_branch=True) if row.refs}
     assert named == {
-        "alias m@champion is version 1": ("main", "same-as-main", "tag: same"),
+        "alias m@chosen is version 1": ("main", "same-as-main", "tag: same"),
         "register m/5": ("exp",),
         "merge exp into main: 2 versions": ("tag: release-1",),
     }
@@ -296,7 +296,7 @@ def test_the_parents_of_a_row_are_rows(merged: Registry) -> None:
         assert all(set(each.entry.parents) <= known for each in merged.log_graph(limit=limit))
         everywhere = {each.commit for each in merged.log(every_branch=True)}
         assert all(set(each.parents) <= everywhere for each in merged.log(limit=limit, every_branch=True))
-    assert merged.log("m@champion") == [each for each in rows if each.message.startswith("alias m@champion")]
+    assert merged.log("m@chosen") == [each for each in rows if each.message.startswith("alias m@chosen")]
 
 
 def test_the_parents_in_a_difference_are_transactions(merged: Registry) -> None:
@@ -315,7 +315,7 @@ def test_the_graph_is_printed(merged: Registry, registry_url: str, monkeypatch: 
     lines = cli.out("log", "--graph", "--all").splitlines()
     graph = [line.split(" 0")[0] if "●" not in line else line[: line.index("●") + 1] for line in lines[1:]]
     assert graph[0] == "●"
-    assert any("(main) alias m@champion is version 1" in line for line in lines)
+    assert any("(main) alias m@chosen is version 1" in line for line in lines)
     assert any("(exp) register m/5" in line for line in lines)
     assert sum("●" in line for line in lines) == 8
     assert any("├─╯" in line for line in lines)
@@ -324,7 +324,7 @@ def test_the_graph_is_printed(merged: Registry, registry_url: str, monkeypatch: 
     assert set(rows[0]) == {"commit", "parents", "recorded_at", "actor", "kind", "subject", "message"}
     assert len(cli.json("log", "--graph", "--limit", "2")) == 2
     assert sum("●" in line for line in cli.out("log", "--graph", "--limit", "2").splitlines()) == 2
-    assert [each["message"] for each in cli.json("log", "m@champion")] == ["alias m@champion is version 1"]
+    assert [each["message"] for each in cli.json("log", "m@chosen")] == ["alias m@chosen is version 1"]
     assert len(cli.json("log", "--graph", "--ref", "main~2")) == 3
     assert cli.error("log", "main", status=2)[0] == "InvalidInputError"
     assert cli.error("log", "--graph", "nope", status=1)[0] == "NotFoundError"

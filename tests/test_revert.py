@@ -102,8 +102,8 @@ ACTS: dict[str, Act] = {
     "a first version": register,
     "a further version": lambda r: r.register("flight-delay", "weights.bin", metrics={"auc": 0.95}),
     "a new alias": lambda r: r.set_alias("flight-delay", "challenger", 2),
-    "an alias that is moved": lambda r: r.set_alias("flight-delay", "champion", 2, reason="better"),
-    "an alias that is deleted": lambda r: r.delete_alias("flight-delay", "champion"),
+    "an alias that is moved": lambda r: r.set_alias("flight-delay", "chosen", 2, reason="better"),
+    "an alias that is deleted": lambda r: r.delete_alias("flight-delay", "chosen"),
     "a tag": lambda r: r.tag("flight-delay", {"stage": "trial"}),
     "a tag instead of one given at registration": lambda r: r.tag("flight-delay/1", {"team": "research", "x": "y"}),
     "a tag taken away": lambda r: r.tag("flight-delay/1", {"team": None}),
@@ -149,7 +149,7 @@ def peopled(registry: Registry) -> Registry:
     registry.register("spare", "weights.bin")
     registry.delete("spare/2")
     registry.describe("flight-delay", "words")
-    registry.set_alias("flight-delay", "champion", 1)
+    registry.set_alias("flight-delay", "chosen", 1)
     deployment = registry.deploy("flight-delay/1", "production")
     registry.log_predictions("predictions.csv", deployment)
     return registry
@@ -194,7 +194,7 @@ def small(registry: Registry) -> Registry:
     Path("flights.csv").write_text(FLIGHTS)
     registry.add_dataset("flights", "flights.csv")
     registry.register("m", "weights.bin", data=["flights"], metrics={"auc": 0.8}, tags={"team": "ops"})
-    registry.set_alias("m", "champion", 1)
+    registry.set_alias("m", "chosen", 1)
     return registry
 
 
@@ -235,7 +235,7 @@ def test_a_model_that_was_reverted_comes_back_when_it_is_registered_again(regist
 def test_a_model_with_versions_that_others_made_stays(small: Registry) -> None:
     first = small.get("m/1").commit
     small.register("m", "weights.bin")
-    small.set_alias("m", "champion", 2)
+    small.set_alias("m", "chosen", 2)
 
     small.revert(first)
 
@@ -404,21 +404,21 @@ def test_what_was_deleted_is_reverted_all_the_same(small: Registry) -> None:
 def test_what_was_changed_again_can_not_be_undone_before_that(small: Registry) -> None:
     small.register("m", "weights.bin")
     small.register("m", "weights.bin")
-    small.set_alias("m", "champion", 2)
+    small.set_alias("m", "chosen", 2)
     moved = newest(small)
-    small.set_alias("m", "champion", 3)
+    small.set_alias("m", "chosen", 3)
     later = newest(small)
     for force in (False, True):
         with pytest.raises(ConflictError) as caught:
             small.revert(moved, force=force)
-        assert caught.value.message.startswith("m@champion was changed since, to m/3, by tester on 20")
+        assert caught.value.message.startswith("m@chosen was changed since, to m/3, by tester on 20")
         assert caught.value.message.endswith(f"in commit {later[:12]}")
         assert caught.value.hint == f"undo that first: `headwater revert {later[:12]}`"
-    assert small.get("m@champion").version == 3
+    assert small.get("m@chosen").version == 3
 
     small.revert(later)
     small.revert(moved)
-    assert small.get("m@champion").version == 1
+    assert small.get("m@chosen").version == 1
 
 
 def test_a_deployment_that_was_replaced_since_is_not_undone(small: Registry) -> None:
@@ -433,10 +433,10 @@ def test_a_deployment_that_was_replaced_since_is_not_undone(small: Registry) -> 
 
 def test_an_alias_does_not_silently_come_to_point_at_what_is_deleted(small: Registry) -> None:
     small.register("m", "weights.bin")
-    small.set_alias("m", "champion", 2)
+    small.set_alias("m", "chosen", 2)
     moved = newest(small)
     small.delete("m/1")
-    with pytest.raises(ConflictError, match=r"rests on it: m@champion \(m/1\)"):
+    with pytest.raises(ConflictError, match=r"rests on it: m@chosen \(m/1\)"):
         small.revert(moved)
 
 
@@ -452,7 +452,7 @@ def test_what_rests_on_it_is_named_and_keeps_it_unless_forced(small: Registry) -
     with pytest.raises(ConflictError) as caught:
         small.revert(version.commit)
     assert caught.value.message == (
-        "'register m/1' can't be undone while something rests on it: m@champion (m/1),"
+        "'register m/1' can't be undone while something rests on it: m@chosen (m/1), m@champion (m/1),"
         f" what serves production of m (m/1), deployment {deployment.deployment_id} of m/1 in production,"
         " m/2 (derived from m/1)"
     )
@@ -464,12 +464,12 @@ def test_what_rests_on_it_is_named_and_keeps_it_unless_forced(small: Registry) -
 
     done = small.revert(version.commit, force=True)
 
-    assert len(done.dependents) == 4
+    assert len(done.dependents) == 5
     assert [each.version for each in small.versions("m")] == [2]
     assert [(each.version, each.live) for each in small.deployments()] == [(1, True)]
     assert small.prediction(small.find_prediction(deployment, "f1").prediction_id).version == 1
     with pytest.raises(NotFoundError, match="m/1 was reverted"):
-        small.get("m@champion")
+        small.get("m@chosen")
     with pytest.raises(ConflictError, match="4 predictions of deployment"):
         small.revert(deployment.commit)
     assert small.revert(deployment.commit, force=True).dependents == (
@@ -533,7 +533,7 @@ def test_a_merge_is_undone_with_all_that_it_brought(small: Registry) -> None:
     exp = small.create_branch("exp")
     exp.register("m", "weights.bin", metrics={"auc": 0.9})
     exp.register("other", "weights.bin")
-    exp.set_alias("m", "champion", 2)
+    exp.set_alias("m", "chosen", 2)
     exp.describe("m", "of the branch")
     with exp.start_run("r", experiment="e") as run:
         run.log_metric("loss", 0.1)
@@ -575,16 +575,16 @@ def test_a_part_of_a_merge_can_be_undone_before_the_whole(small: Registry) -> No
     small.merge("exp")
     merged = newest(small)
     first = small.revert(part)
-    assert [each.alias for each in small.aliases("m")] == ["b", "champion"]
+    assert [each.alias for each in small.aliases("m")] == ["b", "chosen"]
 
     whole = small.revert(merged)
 
-    assert [each.alias for each in small.aliases("m")] == ["champion"]
+    assert [each.alias for each in small.aliases("m")] == ["chosen"]
     with pytest.raises(ConflictError, match=f"{part[:12]} is undone already, by {str(first.commit)[:12]}"):
         small.revert(part)
     assert whole.commit is not None
     small.revert(whole.commit)
-    assert [each.alias for each in small.aliases("m")] == ["b", "champion"]
+    assert [each.alias for each in small.aliases("m")] == ["b", "chosen"]
 
 
 def test_what_another_branch_said_as_well_stands(small: Registry) -> None:
@@ -734,7 +734,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(small: Registry) -> None:
     before = small.head
     would = small.revert(version.commit, dry_run=True)
     assert small.head == before
-    assert (would.commit, would.dry_run, would.dependents) == (None, True, ("m@champion (m/1)",))
+    assert (would.commit, would.dry_run, would.dependents) == (None, True, ("m@chosen (m/1)",))
     done = small.revert(version.commit, force=True)
     assert done.changes == would.changes
     assert done.dependents == would.dependents
@@ -780,25 +780,25 @@ def test_of_two_tombstones_that_disagree_the_one_that_hides_stands(small: Regist
 def test_the_command_says_what_it_did(small: Registry, registry_url: str) -> None:
     cli = CommandLine()
     small.register("m", "weights.bin", metrics={"auc": 0.9})
-    small.set_alias("m", "champion", 2)
+    small.set_alias("m", "chosen", 2)
     moved, registered = (entry.commit for entry in small.log(limit=2))
     at = ("--lake", registry_url, "--actor", "ann")
 
     dry = cli.out(*at, "revert", moved[:12], "--dry-run")
     assert dry.splitlines() == [
-        f"{moved[:12]} would be undone: alias m@champion is version 2, was 1",
-        "  m@champion: m/1, was m/2",
+        f"{moved[:12]} would be undone: alias m@chosen is version 2, was 1",
+        "  m@chosen: m/1, was m/2",
     ]
     kind, message, hint = cli.error(*at, "revert", registered, status=4)
     assert (kind, message) == (
         "ConflictError",
-        "'register m/2' can't be undone while something rests on it: m@champion (m/2)",
+        "'register m/2' can't be undone while something rests on it: m@chosen (m/2)",
     )
     assert hint == "undo or move that first, or --force undoes it all the same; these then point at something hidden"
     done = cli.json(*at, "revert", moved[:12], "--reason", "worse on JFK")
     assert done["undone"] == moved
     assert done["reason"] == "worse on JFK"
-    assert done["changes"] == [{"kind": "alias", "name": "m@champion", "before": "m/2", "after": "m/1"}]
+    assert done["changes"] == [{"kind": "alias", "name": "m@chosen", "before": "m/2", "after": "m/1"}]
     assert cli.json(*at, "log", "--limit", 1)[0]["commit"] == done["commit"]
     cli(*at, "alias", "set", "m", "challenger", 2)
     forced = cli(*at, "revert", registered, "--force")

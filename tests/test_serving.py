@@ -152,13 +152,18 @@ def test_what_can_not_be_deployed_is_one_sentence_and_writes_nothing(
 
 def test_a_version_that_serves_can_not_be_deleted(three: Registry) -> None:
     found = three.deploy("m/1", "production")
+    trial = three.deploy("m/1", "test")
     for reference in ("m/1", "m"):
-        with pytest.raises(ConflictError, match="while it serves production"):
+        with pytest.raises(ConflictError, match="while alias 'champion' points at it"):
             three.delete(reference)
     three.delete("m/2")
     three.undeploy(found.deployment_id)
+    for reference in ("m/1", "m"):
+        with pytest.raises(ConflictError, match="while it serves test"):
+            three.delete(reference)
+    three.undeploy(trial.deployment_id)
     three.delete("m")
-    assert three.sql("SELECT name, version, live FROM deployments").fetchall() == [("m", 1, False)]
+    assert three.sql("SELECT DISTINCT name, version, live FROM deployments").fetchall() == [("m", 1, False)]
 
 
 def test_commands(three: Registry, registry_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,6 +232,23 @@ class Workbench:
                     _settle(found[name], rows)
         return found
 
+    def counts(self, opened: Opened, columns: Sequence[str]) -> dict[tuple[str | None, ...], int]:
+        """Return how many rows have each combination of the values of some columns, which are given as text.
+
+        Raises:
+            InvalidInputError: There is no such column, or the table can't be read to its end.
+        """
+        missing = [name for name in columns if name not in opened.table.schema]
+        if missing:
+            raise InvalidInputError(f"{opened.what} has no column {missing[0]!r}")
+        names = ", ".join(f"{identifier(name)}::VARCHAR" for name in columns)
+
+        def count() -> list[Any]:
+            with _reading(opened.what, LABELS[opened.table.format]):
+                return self._rows(f"SELECT count(*), {names} FROM {self._view(opened)[0]} GROUP BY ALL")
+
+        return {tuple(values): rows for rows, *values in aside(self._duckdb, count)}
+
     def compare(self, left: Opened, right: Opened, key: Sequence[str] = ()) -> Changes:
         """Return what was added, removed and changed from one table to another.
 

@@ -15,6 +15,8 @@ from headwater.deltalog import TableFiles
 from headwater.errors import IntegrityError
 from headwater.lake.base import AT, MOVE, Commit
 from headwater.names import shown
+from headwater.signatures import EVENTS
+from headwater.verdicts import unfold_refused
 
 __all__ = [
     "ACTOR",
@@ -44,9 +46,9 @@ LANDED = "headwater.landed"
 
 KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
-_COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT})
+_COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 4
+FORMAT = 6
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -56,7 +58,8 @@ CREATE TABLE files (
     name TEXT, path TEXT, size INTEGER, rows INTEGER, ranges TEXT, PRIMARY KEY (name, path)) WITHOUT ROWID;
 CREATE TABLE commits (
     id TEXT PRIMARY KEY, tx TEXT, micros INTEGER, kind TEXT, subject TEXT, actor TEXT, message TEXT, parents TEXT,
-    landed TEXT, landed_micros INTEGER, position INTEGER, brought TEXT, metadata TEXT);
+    landed TEXT, landed_micros INTEGER, position INTEGER, brought TEXT, metadata TEXT,
+    events TEXT);
 CREATE INDEX commits_tx ON commits (tx) WHERE tx IS NOT NULL;
 CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
@@ -67,11 +70,16 @@ CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, name TEXT, semver TEXT, tx T
 CREATE INDEX datasets_name ON datasets (name, semver);
 CREATE TABLE events (
     event_id TEXT PRIMARY KEY, subject TEXT, kind TEXT, key TEXT, value TEXT, prev TEXT, reason TEXT, tx TEXT,
-    recorded_at INTEGER, actor TEXT, standing INTEGER);
+    recorded_at INTEGER, actor TEXT, standing INTEGER, seal TEXT);
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE refused (
+    event_id TEXT, seal TEXT, tx TEXT, reason TEXT, alarm INTEGER, stray INTEGER, subject TEXT, kind TEXT, key TEXT,
+    row TEXT, PRIMARY KEY (event_id, seal)) WITHOUT ROWID;
+CREATE TABLE lines (position INTEGER PRIMARY KEY, branch TEXT);
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, experiment TEXT, parent_run_id TEXT, tx TEXT, row TEXT);
 CREATE INDEX runs_experiment ON runs (experiment);
 CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
@@ -95,9 +103,9 @@ FOLDED = ("models", "model_versions", "datasets", "events", "runs", "lineage", "
 
 def wipe(connection: sqlite3.Connection) -> None:
     """Forget everything that was folded."""
-    connection.execute("DELETE FROM info WHERE key = 'commit'")
+    connection.execute("DELETE FROM info WHERE key <> 'format'")
     for name in (
-        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded"),
+        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded", "refused", "lines"),
         *("runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
@@ -105,11 +113,13 @@ def wipe(connection: sqlite3.Connection) -> None:
 
 def unfold_commits(connection: sqlite3.Connection, position: int) -> set[str]:
     """Forget the commits that landed after a position, and return the transactions whose rows have to go with them."""
-    transactions = "SELECT tx FROM commits WHERE tx IS NOT NULL AND position"
+    those = "SELECT tx FROM commits WHERE tx IS NOT NULL AND position"
     # A history that went through another lake may have brought one transaction in two commits.
-    gone = connection.execute(f"{transactions} > ?1 EXCEPT {transactions} <= ?1", (position,)).fetchall()
+    gone = connection.execute(f"{those} > ?1 EXCEPT {those} <= ?1", (position,)).fetchall()
     connection.execute("DELETE FROM commits WHERE position > ?", (position,))
-    return {tx for (tx,) in gone}
+    transactions = {tx for (tx,) in gone}
+    unfold_refused(connection, position, transactions)
+    return transactions
 
 
 def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> bool:
@@ -205,7 +215,7 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(
-        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 commit.id,
@@ -219,6 +229,7 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
                 *landed.get(commit.id, (None, None, None)),
                 commit.metadata.get(LANDED),
                 _rest(commit),
+                commit.metadata.get(EVENTS),
             )
             for commit in new
         ],
@@ -305,7 +316,7 @@ def _fold_events(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any
         event = row["event_id"]
         stands = not connection.execute("SELECT 1 FROM superseded WHERE event_id = ?", (event,)).fetchone()
         new = connection.execute(
-            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             (
                 event,
                 row["subject"],

@@ -18,6 +18,7 @@ from headwater.context import Context
 from headwater.dataset_evaluation import DatasetEvaluation, DatasetRefusedError
 from headwater.diff_words import Words
 from headwater.difference import Difference, check_keys, difference
+from headwater.endorsement import endorse
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
 from headwater.lake import refs
@@ -281,6 +282,7 @@ class _Merging:
         if alone and decision.again:
             raise _AgainError
         tx.join(new)
+        endorse(tx, self.context.folds, self.found)
         for (subject, kind, key), event in decision.settling.items():
             tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {self.source}")
         for change in self.context.lake.diff(new.base, self.found, "fence/"):

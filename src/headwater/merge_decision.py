@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headwater.access import protected as is_protected
 from headwater.conflicts import Conflict, Place, Settling, Union, find_conflicts, side_for
 from headwater.deletions import Deletion, find_deletions, settle
 from headwater.errors import InvalidInputError
-from headwater.protected import Group, Protected, Replay, Rule, is_protected
+from headwater.protected import Group, Protected, Replay, Rule
 from headwater.tombstones import HIDDEN
 
 __all__ = ["Choice", "Decision", "decide"]

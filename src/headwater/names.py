@@ -33,6 +33,7 @@ __all__ = [
     "quote",
     "shown",
     "shown_path",
+    "slice_values",
 ]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -110,7 +111,8 @@ def check_name(name: str, what: str) -> str:
             reason = f"did you mean {unicodedata.normalize('NFKC', name).casefold()!r}?"
         else:
             reason = "use a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
-        raise InvalidInputError(f"not a name for a {what}: {shown(name)}", hint=reason)
+        article = "an" if what[0] in "aeiou" else "a"
+        raise InvalidInputError(f"not a name for {article} {what}: {shown(name)}", hint=reason)
     return name
 
 
@@ -303,6 +305,17 @@ def canonical_slice(values: dict[str, object]) -> str:
         return re.sub(r"([\\,=\[\]])", r"\\\1", text)
 
     return ",".join(f"{escape(check_key(c, 'slice'))}={escape(str(values[c]))}" for c in sorted(values))
+
+
+def slice_values(text: str) -> dict[str, str]:
+    """Return the columns and values of a slice that `canonical_slice` wrote; none of the slice of all rows."""
+    found = {}
+    for part in re.findall(r"(?:\\.|[^\\,])+", text, re.DOTALL):
+        pair = re.fullmatch(r"((?:\\.|[^\\=])+)=((?:\\.|[^\\])*)", part, re.DOTALL)
+        if pair is not None:
+            column, value = (re.sub(r"\\(.)", r"\1", each, flags=re.DOTALL) for each in pair.groups())
+            found[column] = value
+    return found
 
 
 def parse_slice(text: str) -> tuple[str, dict[str, object], float]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from headwater import active, config, marker, rehearsals
+from headwater import active, config, keys, known_lakes, marker, marking, rehearsals
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, LakeError, NotFoundError
 from headwater.lake import connect as lakes
 from headwater.lake import refs
-from headwater.lake.base import REHEARSAL_PREFIX
-from headwater.marker import FORMAT, MARKER
+from headwater.lake.base import REHEARSAL_PREFIX, Lake
+from headwater.marker import FORMAT
+from headwater.marking import MARKER
 from headwater.names import shown_path
 from headwater.registry import Registry
 from headwater.state import Folds
@@ -52,11 +53,12 @@ def open_any(url: str | None = None, *, actor: str | None = None) -> Registry:
 def _open(settings: config.Settings, ref: str | None, *, named: str | None, lenient: bool = False) -> Registry:
     lake = lakes.connect(settings.lake)
     try:
-        marker.check(lake)
+        there = marker.check(lake)
         folds = Folds(lake)
         name = settings.branch if settings.branch is not None else lake.default_branch
         writer = Writer(lake, folds, only=_rehearsal(name))
         context = Context(lake, folds, writer, name, None, name, settings.actor)
+        _know(lake, context, there)
         if ref is not None and os.environ.get(config.REPRODUCE):
             # A scratch lake has no history; what was read at a ref is what is in it.
             ref = name
@@ -80,16 +82,21 @@ def _open(settings: config.Settings, ref: str | None, *, named: str | None, leni
         raise
 
 
-def create(url: str, *, storage_namespace: str | None = None, actor: str | None = None) -> Registry:
+def create(
+    url: str, *, storage_namespace: str | None = None, actor: str | None = None, signed: bool = False
+) -> Registry:
     """Make a registry, or join the lakeFS repository that is there, and open it.
 
     Args:
         url: A folder, or `lakefs://host:port/repository`.
         storage_namespace: Where a new lakeFS repository keeps its objects, such as `s3://bucket/ml`.
         actor: Who acts.
+        signed: Whether every event is signed: the actor's key, made here if there is none, enrols all others. A lake
+            that is there stays as it is.
 
     Raises:
-        AlreadyExistsError: The folder holds a lake.
+        AlreadyExistsError: The folder holds a lake, or the repository one that is not signed and is to be.
+        PermissionDeniedError: The actor's private key can't be used.
         InvalidInputError: This process is part of a rehearsal.
         LakeError: It can't be made.
     """
@@ -117,15 +124,31 @@ def create(url: str, *, storage_namespace: str | None = None, actor: str | None 
             lake, folds, Writer(lake, folds), lake.default_branch, None, lake.default_branch, settings.actor
         )
         try:
-            marker.check(lake)
+            body = marker.check(lake)
+            marker.check_mode(lake, body, signed=signed)
+            _know(lake, context, body, remember=False)
         except LakeError:
             if marker.found(lake) is not None:
                 raise
-            marker.make(context)
+            if signed and not os.environ.get(keys.KEY) and keys.local_key(context.actor) is None:
+                keys.make(context.actor, os.environ.get(keys.PASSPHRASE))
+            marker.make(context, signed=signed)
+            context.writer.signed = signed
         return Registry(context)
     except BaseException:
         lake.close()
         raise
+
+
+def _know(lake: Lake, context: Context, there: bytes, *, remember: bool = True) -> None:
+    """Make sure that a lake is the one that was at its URL before, and note whether it is signed.
+
+    Raises:
+        IntegrityError: Another lake is there, or it was made unsigned.
+    """
+    root = marking.root_of(there)
+    known_lakes.check(lake.url, root, remember=remember)
+    context.writer.signed = root is not None
 
 
 def _rehearsal(branch: str) -> str | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["curve", "newest", "newest_in", "newest_of_runs", "newest_of_versions"]
+__all__ = ["curve", "newest", "newest_in", "newest_of_runs", "newest_of_versions", "of_version"]
 
 _TEXTS = ("tx", "run_id", "version_id", "key", "slice", "dataset_id", "source")
 _ORDER = 1 << 31
@@ -69,6 +69,17 @@ def newest(lake: Lake, fold: Fold, wanted: Wanted) -> list[Metric]:
     rows.sort(key=lambda row: (row["key"], row["slice"], row["dataset_id"] or "", row["run_id"] or ""))
     return [
         Metric(row["key"], row["value"], row["slice"], row["step"], row["dataset_id"], row["source"]) for row in rows
+    ]
+
+
+def of_version(lake: Lake, fold: Fold, version_id: str) -> list[dict[str, Any]]:
+    """Return the rows that stand of one version, each with its transaction, in no order.
+
+    Columns: those of `Metric`, and `tx` and `ordinal`.
+    """
+    columns = ("tx", "key", "slice", "dataset_id", "source", "step", "value", "ordinal")
+    return [
+        row for part in _read(lake, fold, {"version_id": (version_id, version_id)}, columns) for row in part.to_pylist()
     ]
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
+from headwater.access import matches
 from headwater.errors import ConflictError, InvalidInputError
 from headwater.fold import entries_of
 from headwater.ids import new_id
@@ -33,6 +33,7 @@ __all__ = [
     "faces",
     "governed",
     "is_there",
+    "matches_any",
     "matching",
     "production_of",
     "put_in_production",
@@ -135,9 +136,11 @@ def was_in(fold: Fold, model_id: str, version_id: str) -> bool:
 
 
 _STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ?
+    AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)
     AND ((SELECT l.brought FROM commits l WHERE l.id = c.landed) IS c.tx OR NOT EXISTS (
         SELECT 1 FROM events o JOIN commits d ON d.tx = o.tx, json_each(o.prev) p WHERE o.subject = e.subject
-        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position))"""
+        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position
+        AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = o.event_id AND NOT r.impostor)))"""
 """Events of an alias that stood on this branch: what came with a merge that settled it otherwise never did."""
 
 
@@ -162,16 +165,24 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
 
 
 def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
-    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a model's name matches."""
-    name = name_of(fold, model_id)
+    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) matches a model.
+
+    It does by any name that the model has or had: a rename takes no model out of what was set for it.
+    """
     rows = fold.rows(
         "SELECT subject, value FROM events WHERE standing AND kind = ? AND value IS NOT NULL"
         " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
         kind,
     )
     for subject, value in rows:
-        if fnmatchcase(name, subject.removeprefix("pattern:")):
+        if matches_any(fold, model_id, subject.removeprefix("pattern:")):
             yield subject, value
+
+
+def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
+    """Return whether a pattern matches any name that a model has or had."""
+    names = fold.rows("SELECT DISTINCT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+    return any(matches(glob, name) for (name,) in names if name is not None)
 
 
 def governed(fold: Fold, model_id: str) -> bool:
@@ -182,9 +193,8 @@ def governed(fold: Fold, model_id: str) -> bool:
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    name = name_of(fold, model_id)
     rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(fnmatchcase(name, key.partition(" ")[2]) for (key,) in rows)
+    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ __all__ = [
     "Replay",
     "Rule",
     "find_protected",
-    "is_protected",
     "production_state",
     "touches",
 ]
@@ -149,16 +148,6 @@ class Protected:
     def places(self) -> set[Place]:
         """Return every place that is settled with the rest of its group."""
         return {place for group in self.groups for place in group.places}
-
-
-def is_protected(kind: str, key: str) -> bool:
-    """Return whether events of a kind have force only where they were decided, in a signed lake."""
-    return (
-        kind in RULES
-        or kind in (_STAGE, "approval", "override", "gate", "refusal", "endorsement")
-        or (kind == _ALIAS and key == CHAMPION)
-        or (kind == _TRAFFIC and key == PRODUCTION)
-    )
 
 
 def production_state(fold: Fold, model_id: str) -> Production:

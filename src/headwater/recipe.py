@@ -121,8 +121,10 @@ def _run(fold: Fold, run_id: str | None) -> dict[str, Any] | None:
 def _datasets(fold: Fold, urns: Iterable[str]) -> list[Input]:
     found: dict[str, Input] = {}
     for urn in urns:
+        # What a version was measured on after it was made went into nothing.
+        relations = "('trained')" if urn.startswith("model:") else "('trained', 'used', 'evaluated')"
         for (source,) in fold.rows(
-            "SELECT DISTINCT source FROM lineage l WHERE target = ? AND relation IN ('trained', 'used', 'evaluated')"
+            f"SELECT DISTINCT source FROM lineage l WHERE target = ? AND relation IN {relations}"
             f" AND {visible('l.tx')} ORDER BY source",
             urn,
         ):
@@ -157,7 +159,7 @@ def measured(context: Context, fold: Fold, versions: Iterable[str], runs: Iterab
         newest: dict[tuple[str, str], tuple[tuple[int, str, int], float]] = {}
         for path in chosen:
             for row in tables.rows(_only(tables.read(context.lake, fold.commit, "metrics", [path]), column, ids)):
-                if row["tx"] in hidden:
+                if row["tx"] in hidden or row["source"] == "computed":  # by `evaluate`, not by what made it
                     continue
                 age = (row["step"] if row["step"] is not None else -1, row["tx"], row["ordinal"])
                 place = (row["key"], row["slice"])

@@ -12,21 +12,28 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.branching import Branches
+    from headwater.chronicle import Chronicle
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
+    from headwater.evaluations import Evaluations
     from headwater.history import History
     from headwater.labels import Labels
     from headwater.lineage import Tracing
     from headwater.merge import Merges
     from headwater.moving import Moving
+    from headwater.notifications import Notifications
+    from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
+    from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
+    from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
     from headwater.tracking import Runs
@@ -44,6 +51,7 @@ class Services:
         self._versions = Versions(context)
         self._resolved: tuple[str, dict[str, ModelVersion]] = ("", {})
         self._loggers: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
+        self._routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
     # What reading a model does not need is imported when it is used: a command has to feel instant.
     @cached_property
@@ -65,6 +73,12 @@ class Services:
         return Reproductions(self._context, self._versions, self._datasets)
 
     @cached_property
+    def _evaluations(self) -> Evaluations:
+        from headwater.evaluations import Evaluations
+
+        return Evaluations(self._context, self._versions, self._datasets)
+
+    @cached_property
     def _labels(self) -> Labels:
         from headwater.labels import Labels
 
@@ -75,6 +89,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _chronicle(self) -> Chronicle:
+        from headwater.chronicle import Chronicle
+
+        return Chronicle(self._context)
 
     @cached_property
     def _branches(self) -> Branches:
@@ -105,6 +125,12 @@ class Services:
         from headwater.moving import Moving
 
         return Moving(self._context, self._merges)
+
+    @cached_property
+    def _notifications(self) -> Notifications:
+        from headwater.notifications import Notifications
+
+        return Notifications(self._context)
 
     @cached_property
     def _queries(self) -> Queries:
@@ -141,6 +167,32 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from headwater.policies import Policies
+
+        return Policies(self._context)
+
+    @cached_property
+    def _records(self) -> Records:
+        from headwater.records import Records
+
+        return Records(self._context)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
+
+    @cached_property
+    def _router(self) -> Router:
+        from headwater.routing import Router
+
+        router = Router(self._context)
+        self._routers.add(router)
+        return router
 
     @cached_property
     def _collection(self) -> Collection:

@@ -10,7 +10,8 @@ from headwater.registry_services import Services
 
 if TYPE_CHECKING:
     from headwater.prediction_log import PredictionLogger
-    from headwater.serving_model import Deployment, LoggedBatch, Prediction
+    from headwater.routing import Key, Router
+    from headwater.serving_model import Deployment, LoggedBatch, Prediction, Route
 
 __all__ = ["Serving"]
 
@@ -89,6 +90,40 @@ class Serving(Services):
             time: With a time zone.
         """
         return self._deployments.serving(environment, name=name, time=time)
+
+    # -- routing ------------------------------------------------------------------------------------------------
+    def route(self, name: str, key: Key, environment: str = "production") -> Route:
+        """Return which version answers a request: for a key always the same one, until the shares are changed.
+
+        The first call for a model reads the lake. After that a call costs microseconds; a thread asks the lake once a
+        second whether it has moved (`router` sets another interval), and while that fails the answers stay those that
+        were known last. Where the share of a canary is raised, those that it had stay its own.
+
+        Args:
+            name: The model.
+            key: What is to be treated alike: a customer's ID, say. A whole number is the same as its digits.
+            environment: Where the request came in.
+
+        Raises:
+            NotFoundError: There is no such model, or nothing of it serves there.
+            InvalidInputError: The key is no text, bytes or whole number; or the name is none.
+        """
+        return self._router.route(name, key, environment)
+
+    def router(self, *, interval: float = 1.0) -> Router:
+        """Return what answers as `route` does, but asks the lake as often as is said, and tells how fresh it is.
+
+        Args:
+            interval: Seconds from one question to the next.
+
+        Raises:
+            InvalidInputError: That is no interval.
+        """
+        from headwater.routing import Router
+
+        router = Router(self._context, interval)
+        self._routers.add(router)
+        return router
 
     # -- predictions --------------------------------------------------------------------------------------------
     def predictions(

@@ -1,4 +1,4 @@
-"""What people hold of serving: frozen dataclasses for deployments, predictions and batches; no rules, no I/O."""
+"""What people hold of serving: frozen dataclasses of deployments, routes, predictions and batches; no rules, no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-__all__ = ["Deployment", "LoggedBatch", "LoggerStatus", "Prediction"]
+__all__ = ["Deployment", "LoggedBatch", "LoggerStatus", "Prediction", "Route", "RouterStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,49 @@ class Deployment:
         from headwater.names import quote
 
         return f"{quote(self.name)}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which version answers a request, as serving code needs it."""
+
+    name: str
+    version: int
+    version_id: str
+    environment: str
+    mode: str
+    """`live` or `canary`; of one among `shadows`, `shadow`."""
+    traffic: float
+    """Percent of the environment's requests that it gets."""
+    deployment_id: str | None
+    """What its predictions are logged for; None where the version is champion and nothing was deployed."""
+    commit: str
+    """The head of the branch that this was read at."""
+    shadows: tuple[Route, ...] = ()
+    """What gets a copy of this request."""
+    stale_since: datetime | None = None
+    """Since when the lake has not answered, so that this is the last that is known; None while it answers."""
+
+    @property
+    def reference(self) -> str:
+        """The model version, as it is named on any branch."""
+        from headwater.names import quote
+
+        return f"{quote(self.name)}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterStatus:
+    """How fresh the answers of a router are."""
+
+    commit: str | None
+    """The head that they are from; None where nothing was asked yet, or where they are from several."""
+    checked_at: datetime | None
+    """When the lake last said that this is its head."""
+    stale_since: datetime | None
+    """The same, where it has not answered since, or could not be understood; None while all is well."""
+    error: str | None
+    """Why it was not."""
 
 
 @dataclass(frozen=True, slots=True)

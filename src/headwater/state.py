@@ -16,12 +16,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from headwater import tables
+from headwater import marking, tables
 from headwater.deltalog import DataFile, TableFiles
 from headwater.errors import ConflictError, InvalidInputError, LakeError, NotFoundError
 from headwater.fold import (
     FOLDED,
     FORMAT,
+    KIND,
+    LANDED,
     SCHEMA,
     before,
     fold_commits,
@@ -34,9 +36,11 @@ from headwater.fold import (
 )
 from headwater.foldcopy import copied
 from headwater.lake import refs
-from headwater.lake.base import Commit, Lake
+from headwater.lake.base import REHEARSAL_PREFIX, Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
+from headwater.trust import Judge, Root
+from headwater.verdicts import Landings, RefoldError, fold_judged, has_strays
 
 __all__ = ["Fold", "Folds"]
 
@@ -121,9 +125,22 @@ class Fold:
         return values.pop() if values else None
 
     @property
+    def root(self) -> Root | None:
+        """What the lake's trust begins with; None where it is not signed."""
+        return _root_of(self._connection)
+
+    @property
     def signed(self) -> bool:
         """Whether events have force in this lake only if somebody who may do it signed them."""
-        return self.one("SELECT 1 FROM info WHERE key = 'signed' AND value") is not None
+        return self.root is not None
+
+    def judge(self, **known: Any) -> Judge:
+        """Return what judges events by this state.
+
+        Args:
+            known: What the state lacks; see `Judge`.
+        """
+        return Judge(self.rows, known.pop("root", self.root), **known)
 
     def micros(self) -> int:
         """Return when the commit was made."""
@@ -145,6 +162,8 @@ class Folds:
         self._damaged: set[str] = set()
         self._hurried = False
         self._known: dict[str, set[str]] = {}
+        self._names: dict[str, str] = {}
+        self._aside: Folds | None = None
 
     # -- reading ------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -155,6 +174,7 @@ class Folds:
             NotFoundError: There is no such branch.
             IntegrityError: The tables at the head are damaged.
         """
+        self._names[_branch_file(branch)] = branch
         for attempt in range(100):
             head = self._lake.head(branch)
             with self._reading(_branch_file(branch), head) as fold:
@@ -325,6 +345,8 @@ class Folds:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
         self._local = threading.local()
+        if self._aside is not None:
+            self._aside.close()
 
     # -- bringing forward ---------------------------------------------------------------------------------------
     def landed(
@@ -347,12 +369,17 @@ class Folds:
             after: What each changed table consists of now.
         """
         commits = list(commits)
-        with contextlib.suppress(sqlite3.Error), self._writing(_branch_file(branch)) as connection:
+        # What can't be judged so (`RefoldError`), the next reader folds.
+        with contextlib.suppress(sqlite3.Error, RefoldError), self._writing(_branch_file(branch)) as connection:
             if _commit_of(connection) != before:
                 return
-            fold_commits(connection, commits, commits[-1].id)
+            judged, root = _newest(connection), self._root(connection, commits, commits[-1].id)
             for name, new in rows.items():
-                fold_rows(connection, name, new)
+                if name != "events" or root is None:
+                    fold_rows(connection, name, new)
+            fold_commits(connection, commits, commits[-1].id)
+            if root is not None:
+                self._judge(connection, _branch_file(branch), rows.get("events", ()), root, judged)
             for name, found in after.items():
                 fold_files(connection, name, found)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (commits[-1].id,))
@@ -393,6 +420,14 @@ class Folds:
         self._catch_up(name, commit)
 
     def _catch_up(self, name: str, commit: str, *, patient: bool = False) -> None:
+        try:
+            self._fold(name, commit, patient=patient)
+        except RefoldError:
+            with self._writing(name) as connection:
+                wipe(connection)
+            self._fold(name, commit, patient=patient)
+
+    def _fold(self, name: str, commit: str, *, patient: bool) -> None:
         with self._writing(name) as connection:
             known = _commit_of(connection)
             if patient and known != commit and _has_commit(connection, commit):
@@ -409,15 +444,97 @@ class Folds:
                 wipe(connection)
                 known = None
                 new = list(self._lake.log(commit))[::-1]
+            judged = _newest(connection) if known is not None else -1
+            root = self._root(connection, new, commit)
+            events: list[Mapping[str, Any]] = []
             for table in self._changed_tables(known, commit):
                 earlier = Fold(connection, "").table(table) if known is not None else TableFiles()
                 after = tables.load(self._lake, commit, table, self._extended(known, commit, table, earlier))
                 fresh = [path for path in after.files if path not in earlier.files]
                 if table in FOLDED and fresh:
-                    fold_rows(connection, table, tables.rows(tables.read(self._lake, commit, table, fresh)))
+                    rows = tables.rows(tables.read(self._lake, commit, table, fresh))
+                    if table == "events" and root is not None:
+                        events += rows
+                    else:
+                        fold_rows(connection, table, rows)
                 fold_files(connection, table, after)
             fold_commits(connection, new, commit)
+            if root is not None:
+                marking.check_unchanged(self._lake, commit, root)
+                self._judge(connection, name, events, root, judged)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (commit,))
+
+    # -- a signed lake ------------------------------------------------------------------------------------------
+    def _root(self, connection: sqlite3.Connection, new: Iterable[Commit], head: str) -> Root | None:
+        """Return what the lake's trust begins with: what the first landing that has a marker says, and no later one."""
+        if connection.execute("SELECT 1 FROM info WHERE key = 'root'").fetchone():
+            return _root_of(connection)
+        by_id = {commit.id: commit for commit in new}
+        spine: list[Commit] = []
+        at: str | None = head
+        while at in by_id:
+            spine.append(by_id[at])
+            at = before(by_id[at])
+        for commit in reversed(spine):
+            if (LANDED in commit.metadata or KIND in commit.metadata) and (
+                body := marking.found(self._lake, commit.id)
+            ) is not None:
+                root = marking.root_of(body)
+                text = None if root is None else root.text
+                connection.execute("INSERT OR REPLACE INTO info VALUES ('root', ?)", (text,))
+                return root
+        return None
+
+    def _judge(
+        self, connection: sqlite3.Connection, name: str, events: Iterable[Mapping[str, Any]], root: Root, after: int
+    ) -> None:
+        """Add the events of a signed lake; the commits that brought them are there already."""
+        newest = _newest(connection)
+        branch = self._names.get(name)
+        trunk = newest if branch == root.branch or self._is_file(name, root.branch) else self._trunk(connection, root)
+        connection.execute("INSERT OR REPLACE INTO info VALUES ('trunk', ?)", (trunk,))
+        rehearsed = self._is_rehearsed(name, connection, newest)
+        fold_judged(connection, events, Landings(root, after, trunk, rehearsed, self._events_at))
+
+    @staticmethod
+    def _is_file(name: str, branch: str) -> bool:
+        return name == _branch_file(branch)
+
+    def _trunk(self, connection: sqlite3.Connection, root: Root) -> int:
+        """Return the position up to which a line of first parents is the default branch's."""
+        row = connection.execute("SELECT value FROM info WHERE key = 'trunk'").fetchone()
+        trunk = int(row[0]) if row is not None else -1
+        spine = connection.execute(
+            "SELECT position, id FROM commits WHERE landed = id AND position > ? ORDER BY position", (trunk,)
+        ).fetchall()
+        if not spine or spine[0][0] > trunk + 1:
+            return trunk
+        if self._aside is None:
+            # Connections of its own: whoever reads the default branch's fold here goes on reading what he read.
+            self._aside = Folds(self._lake)
+            self._aside._folder = self._folder
+        with contextlib.suppress(NotFoundError), self._aside.at_head(root.branch) as fold:
+            for position, commit in spine:
+                if _position(fold._connection, commit) is None:
+                    break
+                trunk = position
+        return trunk
+
+    def _is_rehearsed(self, name: str, connection: sqlite3.Connection, newest: int) -> bool:
+        """Return whether a file's line is a rehearsal's, whose own events are not signed."""
+        if name.startswith("branch-"):
+            return self._names.get(name, "").startswith(REHEARSAL_PREFIX)
+        (head,) = connection.execute("SELECT id FROM commits WHERE landed = id AND position = ?", (newest,)).fetchone()
+        for other, branch in list(self._names.items()):
+            if branch.startswith(REHEARSAL_PREFIX) and (self._folder / other).exists():
+                with contextlib.suppress(sqlite3.Error):
+                    if _position(self._connection(other), head) is not None:
+                        return True
+        return False
+
+    def _events_at(self, commit: str) -> Iterator[Mapping[str, Any]]:
+        found = tables.load(self._lake, commit, "events")
+        yield from tables.rows(tables.read(self._lake, commit, "events", found.files))
 
     def _seed(self, name: str, commit: str) -> None:
         """Begin a file that is not there with a copy of the one that has least to be changed.
@@ -454,8 +571,9 @@ class Folds:
             place = _position(connection, each.id)
             if place is None:
                 continue
-            if newest - place > newest // 2 + 100:
+            if newest - place > newest // 2 + 100 or has_strays(connection):
                 return None
+            connection.execute("UPDATE info SET value = min(value, ?) WHERE key = 'trunk'", (place,))
             gone = unfold_commits(connection, place)
             for table in self._changed_tables(known, each.id):
                 here, found = Fold(connection, "").table(table), tables.load(self._lake, each.id, table)
@@ -501,6 +619,11 @@ class Folds:
             for change in self._lake.diff(known, commit, f"tables/{table}/_delta_log/")
         )
         return None if rewritten else earlier
+
+
+def _root_of(connection: sqlite3.Connection) -> Root | None:
+    row = connection.execute("SELECT value FROM info WHERE key = 'root'").fetchone()
+    return Root.parse(row[0]) if row is not None else None
 
 
 def _branch_file(branch: str) -> str:

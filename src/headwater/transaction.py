@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from headwater.deltalog import TableFiles
@@ -20,6 +21,8 @@ from headwater.difference import Difference
 from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, LakeError, RaceLostError
 from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.ids import new_id, now_micros
+from headwater.keys import Signer
+from headwater.keys import signer as load_signer
 from headwater.lake.base import (
     ABANDONED,
     AT,
@@ -33,6 +36,8 @@ from headwater.lake.base import (
 )
 from headwater.names import shown
 from headwater.schema import TABLES
+from headwater.sealing import seal
+from headwater.signatures import EVENTS
 from headwater.state import Fold, Folds
 from headwater.tables import Append, DataBody, Row, folder, prepare, sweep
 
@@ -89,6 +94,7 @@ class Transaction:
         subject: What the log says this is about; the operation sets it.
         message: What the log says has happened; the operation sets it.
         metadata: What else the commit's metadata holds.
+        root: What the trust of the lake begins with; None where it is not signed.
     """
 
     def __init__(self, lake: Lake, fold: Fold, hidden: str, tx: str, actor: str, *, rehearsed: bool = False) -> None:
@@ -105,6 +111,7 @@ class Transaction:
         self.joined: Difference | None = None
         self.kept: set[str] = set()
         self.metadata: dict[str, str] = {}
+        self.root = fold.root
         self._lake = lake
         self._hidden = hidden
         self._rehearsed = rehearsed
@@ -189,16 +196,18 @@ class Transaction:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
-    def fence_all(self) -> None:
+    def fence_all(self, *, always: bool = False) -> None:
         """Make this transaction conflict with any other that changes roles, or policies of more than one model.
 
-        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        Args:
+            always: Also where there are none, because this makes one. Else nothing is done there: those that decide on
+                different models need not wait for each other.
         """
         rule = (
             "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
             " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
         )
-        if self.fold.signed or self.fold.one(rule) is not None:
+        if always or self.fold.signed or self.fold.one(rule) is not None:
             self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
@@ -250,7 +259,22 @@ class Writer:
         self.only = only
         self.signs_for = ""
         self._queued = False
+        self.signed = False
+        self.event_kinds: set[str] = set()
+        """Kinds of the events that it has landed."""
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
+        self._signers: dict[str, Signer] = {}
+
+    def signer(self, actor: str) -> Signer:
+        """Return the key that signs for an actor, read once.
+
+        Raises:
+            PermissionDeniedError: There is none here that may be used.
+            InvalidInputError: Its file or passphrase is wrong.
+        """
+        if actor not in self._signers:
+            self._signers[actor] = load_signer(actor)
+        return self._signers[actor]
 
     def beside(self, branch: str, *, signs_for: str, queued: bool) -> Writer:
         """Return a writer of one hidden branch, to which another one is moved when all is written.
@@ -261,7 +285,9 @@ class Writer:
             queued: Whether the caller has this machine's other writers wait already.
         """
         made = Writer(self._lake, self._folds, only=branch)
-        made.signs_for, made._queued = signs_for, queued
+        made.signs_for, made._queued, made.signed = signs_for, queued, self.signed and bool(signs_for)
+        made._signers = self._signers
+        made.event_kinds = self.event_kinds if signs_for else set()
         return made
 
     def run(
@@ -293,6 +319,10 @@ class Writer:
                 hint=f"`headwater rehearse ... --branch {branch}` rehearses what would happen there",
             )
         tx = new_id()
+        if self.signed and not branch.startswith(REHEARSAL_PREFIX):
+            # Who is asked for a passphrase keeps nobody waiting; what has no events needs no key.
+            with contextlib.suppress(HeadwaterError):
+                self.signer(actor)
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:
             if uploads is not None:
                 metadata = {ACTOR: actor, AT: str(now_micros())}
@@ -329,6 +359,15 @@ class Writer:
         result = work(transaction)
         if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
             return Landing(result, None), _nothing
+        events = seal(
+            fold,
+            transaction.rows,
+            tx=tx,
+            actor=actor,
+            branch=self.signs_for or branch,
+            root=transaction.root,
+            signer=None if rehearsed else partial(self.signer, actor),
+        )
         at = str(transaction.micros)
         parent = branches.start or fold.commit
         brought: list[Commit] = []
@@ -352,12 +391,14 @@ class Writer:
         self._lake.delete_many(branches.name, deletes)
         self._lake.put_many(branches.name, puts)
         message = transaction.message or kind
-        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at, **transaction.metadata}
+        metadata = {TX: tx, KIND: kind, SUBJECT: transaction.subject, ACTOR: actor, AT: at, EVENTS: events}
+        metadata |= transaction.metadata
         commit = self._lake.commit(branches.name, message, metadata)
         written = _made(commit, (parent,), message, metadata)
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
+        self.event_kinds.update(row["kind"] for row in transaction.rows.get("events", ()))
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
         new = [*brought, *branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)

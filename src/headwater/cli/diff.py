@@ -223,7 +223,7 @@ def _stat(diff: Diff) -> Iterator[str]:
     rows += [("+", counted[name], noun) for name, noun in _ROWS.items() if counted[name]]
     wide = max((len(f"{number:,}") for _, number, _ in rows), default=0)
     for mark, number, noun in rows:
-        plural = "" if number == 1 or noun == marks["tombstone"] else "es" if noun == "alias" else "s"
+        plural = "" if number == 1 or noun in (marks["tombstone"], "traffic") else "es" if noun == "alias" else "s"
         plural = "ies" if noun == "policy" and plural else plural
         name = noun.removesuffix("y") if plural == "ies" else noun
         yield f"  {paint(mark, _COLOURS[mark])} {number:>{wide},} {clean(name + plural)}"

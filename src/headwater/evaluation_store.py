@@ -1,0 +1,128 @@
+"""Finding what was evaluated of a version, and reading the predictions that were kept of it; writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from headwater import points
+from headwater.context import Context
+from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
+from headwater.evaluation_metrics import METRICS
+from headwater.evaluation_model import Evaluated
+from headwater.evaluation_rows import columns_of
+from headwater.ids import from_micros
+from headwater.lookup import VERSION_COLUMNS, name_of
+from headwater.state import Fold
+from headwater.stored import Stored, row_by_id
+from headwater.tombstones import visible
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["FIXED", "stored"]
+
+FIXED = ("label", "prediction", "score")
+"""The columns that stored predictions always have."""
+
+
+def stored(context: Context, fold: Fold, version_id: str, dataset_id: str) -> Evaluated | None:
+    """Return the last evaluation of a version on a dataset version; None where there is none.
+
+    `Evaluated.table()` then has the key, `label`, `prediction`, `score` and the slices' columns of every row of the
+    dataset version, in its order, whose digest is checked; `table(["carrier"])` adds columns of the data.
+
+    Args:
+        context: What to work with.
+        fold: The commit.
+        version_id: The version.
+        dataset_id: The dataset version.
+
+    Raises:
+        IntegrityError: What is recorded of it is not what Headwater writes.
+    """
+    # Where two branches evaluated the same, both stand, and the later one counts.
+    standing = [each for each in fold.standing(version_id, "evaluation", dataset_id) if each[1] is not None]
+    if not standing:
+        return None
+    event_id, text = max(standing)
+    value = _value(text or "", event_id)
+    row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", version_id)
+    data = Stored.of(fold, row_by_id(fold, dataset_id))
+    micros, actor, commit = fold.one(
+        "SELECT e.recorded_at, e.actor, coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx)"
+        " FROM events e WHERE event_id = ?",
+        event_id,
+    )
+    trained = fold.one(
+        f"SELECT 1 FROM lineage l WHERE source = ? AND relation = 'trained' AND target = ? AND {visible('l.tx')}",
+        f"dataset:{dataset_id}",
+        f"model:{version_id}",
+    )
+    wanted = {"version_id": (version_id, version_id), "dataset_id": (dataset_id, dataset_id)}
+    order = METRICS[value["task"]]
+    computed = [each for each in points.newest(context.lake, fold, wanted) if each.source == "computed"]
+    computed.sort(key=lambda each: (each.slice, order.index(each.key) if each.key in order else len(order)))
+    return Evaluated(
+        name=name_of(fold, row[1]),
+        version=row[2],
+        version_id=version_id,
+        dataset=data.version.reference,
+        dataset_id=dataset_id,
+        task=value["task"],
+        label=value["label"],
+        positive=value["positive"],
+        rows=value["rows"],
+        slices=tuple(value["slices"]),
+        metrics=tuple(computed),
+        command=tuple(value["command"]),
+        path=value["path"],
+        digest=value["digest"],
+        trained_on=trained is not None,
+        commit=commit,
+        recorded_at=from_micros(micros),
+        actor=actor,
+        _read=partial(_table, context, fold.commit, value, data),
+    )
+
+
+def _value(text: str, event_id: str) -> dict[str, Any]:
+    kinds = {"path": str, "digest": str, "rows": int, "task": str, "label": str, "slices": list, "command": list}
+    try:
+        value = json.loads(text)
+        known = isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in kinds.items())
+    except ValueError:
+        known = False
+    if not known or value["task"] not in METRICS or not isinstance(value.get("positive"), str | None):
+        raise IntegrityError(f"the evaluation of event {event_id} is not what Headwater writes")
+    found: dict[str, Any] = value
+    return found
+
+
+def _table(context: Context, commit: str, value: Mapping[str, Any], data: Stored, columns: Sequence[str]) -> pa.Table:
+    """Return the stored predictions, checked, and further columns of the dataset version beside them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    what = f"the predictions for {data.version.reference}"
+    for each in columns:
+        if each in FIXED:
+            raise InvalidInputError(f"rows can't be grouped by a column called {each}", hint="call it otherwise")
+    try:
+        body = context.lake.read(commit, value["path"])
+    except NotFoundError:
+        raise IntegrityError(f"{what} are missing from the lake", hint="evaluate it again") from None
+    if sha256(body).hexdigest() != value["digest"]:
+        raise IntegrityError(f"{what} are not what was written", hint="evaluate it again")
+    table = pq.read_table(pa.BufferReader(body))
+    further = [each for each in dict.fromkeys(columns) if each not in table.column_names]
+    if further:
+        found = columns_of(context.lake, data, further)
+        if len(found) != len(table):
+            raise IntegrityError(f"{what} are not as many as its rows", hint="evaluate it again")
+        for each in further:
+            table = table.append_column(each, found.column(each))
+    return table

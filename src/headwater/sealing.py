@@ -1,0 +1,133 @@
+"""What a transaction's own events need before they are written: judged by the head's state, signed and counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headwater.errors import PermissionDeniedError
+from headwater.keys import Signer
+from headwater.signatures import digest_of, named_versions, sign, summary
+from headwater.state import Fold
+from headwater.trust import ACTOR, Judge, Root
+from headwater.verdicts import ENDORSEMENT
+
+__all__ = ["principal_of", "rows_endorsed", "seal"]
+
+
+def seal(
+    fold: Fold,
+    rows: Mapping[str, Sequence[Any]],
+    *,
+    tx: str,
+    actor: str,
+    branch: str,
+    root: Root | None,
+    signer: Callable[[], Signer] | None,
+) -> str:
+    """Judge and sign a transaction's own events, and return what its commit says of them.
+
+    Args:
+        fold: The state that the transaction decided on.
+        rows: All that it writes, by table; signatures are put into the events.
+        tx: Its ID: rows that it brings from elsewhere have another one.
+        actor: Who acts.
+        branch: The branch that it lands on, as people call it.
+        root: What the lake's trust begins with; None where it is not signed.
+        signer: Gives the key; None in a rehearsal, which is never signed.
+
+    Raises:
+        PermissionDeniedError: Who acts lacks a role, or a key.
+    """
+    own = [row for row in rows.get("events", ()) if row["tx"] == tx]
+    if own and (root is not None or _has_roles(fold)):
+        _seal(fold, rows, own, actor=actor, branch=branch, root=root, signer=signer)
+    return summary(digest_of(row) for row in own)
+
+
+def _has_roles(fold: Fold) -> bool:
+    return fold.one("SELECT 1 FROM events WHERE standing AND kind = 'role' AND value = 'granted' LIMIT 1") is not None
+
+
+def _seal(
+    fold: Fold,
+    rows: Mapping[str, Sequence[Any]],
+    own: Sequence[Any],
+    *,
+    actor: str,
+    branch: str,
+    root: Root | None,
+    signer: Callable[[], Signer] | None,
+) -> None:
+    events = rows["events"]
+    judge = fold.judge(
+        root=root,
+        versions={
+            each["version_id"]: (each["model_id"], each["digest"])
+            for each in rows.get("model_versions", ())
+            if not isinstance(each, str)
+        },
+        names={each["subject"]: each["value"] for each in events if each["kind"] == "name" and not each["prev"]},
+        events={each["event_id"]: (each["subject"], each["kind"], each["key"]) for each in events},
+    )
+    key = signer() if root is not None and signer is not None else None
+    principal = _checked(judge, key, actor) if key is not None else principal_of(fold, actor)
+    for row in own:
+        refusal = judge.refusal(row, principal)
+        if refusal is not None:
+            raise PermissionDeniedError(refusal.message, hint=refusal.hint)
+        for each in rows_endorsed(row, events):
+            refusal = judge.refusal_of_brought(each, principal)
+            if refusal is not None:
+                raise PermissionDeniedError(f"the merge brings a {each['kind']}: {refusal.message}", hint=refusal.hint)
+    if key is not None and root is not None:
+        for row in own:
+            digests = judge.digests(named_versions(row))
+            row["signature"] = sign(row, key, lake=root.lake, branch=branch, digests=digests)
+
+
+def principal_of(fold: Fold, actor: str) -> str:
+    """Return as whom an actor is judged: in a signed lake his enrolled key, else his name."""
+    if fold.root is None:
+        return f"{ACTOR}{actor}"
+    judge = fold.judge()
+    keys = {str(subject) for (subject,) in fold.rows("SELECT DISTINCT subject FROM events WHERE kind = 'key'")}
+    for each in sorted({*keys, fold.root.key_id}):
+        found = judge.key(each)
+        if found is not None and found["name"] == actor and not found["revoked"]:
+            return each
+    return f"{ACTOR}{actor}"
+
+
+def _checked(judge: Judge, key: Signer, actor: str) -> str:
+    """Return the principal of a key that may sign for an actor.
+
+    Raises:
+        PermissionDeniedError: It may not.
+    """
+    found = judge.key(key.key_id)
+    if found is None:
+        raise PermissionDeniedError(
+            f"the key of {actor} is not enrolled in this lake: {key.key_id}",
+            hint=f"an admin enrols it: `headwater key add {actor} {key.public.text}`",
+        )
+    if found["revoked"]:
+        raise PermissionDeniedError(
+            f"the key of {found['name']} was revoked: {key.key_id}",
+            hint="`headwater key new` makes another one, which an admin enrols",
+        )
+    if found["name"] != actor:
+        raise PermissionDeniedError(
+            f"the key {key.key_id[:12]} is enrolled for {found['name']}, not for {actor}",
+            hint=f"act as --actor {found['name']}, or sign with a key of {actor}",
+        )
+    return key.key_id
+
+
+def rows_endorsed(row: Any, events: Sequence[Any]) -> list[Any]:
+    """Return those of some events that an event vouches for."""
+    if row["kind"] != ENDORSEMENT:
+        return []
+    named = json.loads(row["value"])
+    return [each for each in events if each["event_id"] in named]

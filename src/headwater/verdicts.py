@@ -1,0 +1,259 @@
+"""Folding the events of a signed lake: each is judged as it lands, and what has no force never stands; knows no lake.
+
+Landings are judged in the order of the branch's first parents, each by the state before it. Where a row says that it
+landed is not believed: the commit of its transaction says which events that had.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headwater.access import TELEMETRY
+from headwater.access import protected as is_protected
+from headwater.signatures import Signature, digest_of, parse, summary
+from headwater.trust import Judge, Root
+
+__all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
+
+ENDORSEMENT = "endorsement"
+"""Kind of an event of a merge that says which of the events that it brought the one who merged vouches for."""
+
+Row = Mapping[str, Any]
+
+
+class RefoldError(Exception):
+    """Rows came that belong before what was judged already: all has to be judged anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landings:
+    """What judging needs to know of the branch besides its rows and commits.
+
+    Attributes:
+        root: What the lake's trust begins with.
+        after: The position up to which all was judged already.
+        trunk: The position up to which the branch is the lake's default one.
+        rehearsed: Whether what is beyond that is a rehearsal, whose own events are not signed.
+        held: Returns the events of a commit, where these have to be read from it.
+    """
+
+    root: Root
+    after: int
+    trunk: int
+    rehearsed: bool
+    held: Callable[[str], Iterable[Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    row: Row
+    seal: str
+    reason: str | None = None
+    alarm: bool = True
+
+
+def fold_judged(connection: sqlite3.Connection, rows: Iterable[Row], landings: Landings) -> None:
+    """Add events, of which those that have no force never stand; the commits that brought them are there already.
+
+    Raises:
+        RefoldError: They can't be added to what was judged: begin with an empty state.
+    """
+    new: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        seal = digest_of(row)
+        if not connection.execute(_KNOWN, (row["event_id"], seal)).fetchone():
+            new.setdefault(row["tx"], {})[seal] = row
+    placed: dict[int, list[tuple[bool, dict[str, Row]]]] = {}
+    strays: list[_Verdict] = []
+    for tx, found in new.items():
+        genuine, position, direct = _placed(connection, tx, found, landings, strays)
+        if genuine:
+            if position <= landings.after:
+                raise RefoldError
+            placed.setdefault(position, []).append((direct, genuine))
+    for position in sorted(placed):
+        _land(connection, position, placed[position], landings)
+    for each in strays:
+        _refuse(connection, each, stray=True)
+
+
+_KNOWN = """SELECT 1 FROM events WHERE (event_id, seal) = (?1, ?2)
+    UNION ALL SELECT 1 FROM refused WHERE (event_id, seal) = (?1, ?2)"""
+
+
+def _placed(
+    connection: sqlite3.Connection, tx: str, found: dict[str, Row], landings: Landings, strays: list[_Verdict]
+) -> tuple[dict[str, Row], int, bool]:
+    """Return which events of a transaction its commit held, the position of that, and if it landed by itself."""
+    commit = connection.execute(
+        "SELECT c.id, c.position, c.events, l.brought IS c.tx OR c.landed = c.id FROM commits c"
+        " LEFT JOIN commits l ON l.id = c.landed WHERE c.tx = ? ORDER BY c.position, c.id LIMIT 1",
+        (tx,),
+    ).fetchone()
+    if commit is None or commit[1] is None:
+        strays += [_Verdict(row, seal, "no commit has its transaction") for seal, row in found.items()]
+        return {}, -1, False
+    name, position, said, direct = commit
+    if summary(found) == said:
+        return found, position, bool(direct)
+    held = {digest_of(row): row for row in landings.held(name) if row["tx"] == tx}
+    if summary(held) != said:
+        reason = f"commit {name[:12]} does not hold the events that it says"
+        strays += [_Verdict(row, seal, reason) for seal, row in found.items()]
+        return {}, -1, False
+    reason = f"commit {name[:12]} did not hold it"
+    strays += [_Verdict(row, seal, reason) for seal, row in found.items() if seal not in held]
+    return {seal: row for seal, row in found.items() if seal in held}, position, bool(direct)
+
+
+def _land(
+    connection: sqlite3.Connection, position: int, parts: list[tuple[bool, dict[str, Row]]], landings: Landings
+) -> None:
+    """Judge all events of one landing by the state before it, then let those stand that have force."""
+    line = _Line(connection, position, landings)
+    new = [row for _, rows in parts for row in rows.values()]
+    judge = Judge(
+        lambda sql, *given: connection.execute(sql, given).fetchall(),
+        landings.root,
+        names={row["subject"]: row["value"] for row in new if row["kind"] == "name" and not row["prev"]},
+        events={row["event_id"]: (row["subject"], row["kind"], row["key"]) for row in new},
+    )
+    verdicts: list[_Verdict] = []
+    vouched: dict[str, tuple[str, str]] = {}
+    for direct, rows in parts:
+        for seal, row in rows.items() if direct else ():
+            signature = parse(row["signature"])
+            reason = line.reason(judge, row, signature)
+            verdicts.append(_Verdict(row, seal, reason))
+            if reason is None and row["kind"] == ENDORSEMENT:
+                who = "" if signature is None else signature.key_id
+                vouched |= {event: (digest, who) for event, digest in _endorsed(row).items()}
+    for direct, rows in parts:
+        verdicts += [] if direct else [_brought(judge, row, seal, vouched) for seal, row in rows.items()]
+    _apply(connection, verdicts)
+    line.keep(verdicts)
+
+
+class _Line:
+    """The branches for which events of a line of first parents may be signed, one after another."""
+
+    def __init__(self, connection: sqlite3.Connection, position: int, landings: Landings) -> None:
+        self._connection = connection
+        self._position = position
+        self._landings = landings
+        known = [name for (name,) in connection.execute("SELECT branch FROM lines ORDER BY position")]
+        self._seen = {landings.root.branch, *known}
+        self._current = known[-1] if known else landings.root.branch
+
+    def reason(self, judge: Judge, row: Row, signature: Signature | None) -> str | None:
+        """Return why an event that landed by itself has no force."""
+        apart = self._position > self._landings.trunk
+        if row["kind"] in TELEMETRY or (self._landings.rehearsed and apart and signature is None):
+            return _place(judge, row)
+        if signature is None:
+            return "it is not signed"
+        key = judge.key(signature.key_id)
+        if key is None:
+            return f"its key {signature.key_id[:12]} is not enrolled"
+        if key["revoked"]:
+            return f"the key {signature.key_id[:12]} of {key['name']} was revoked"
+        if key["name"] != row["actor"]:
+            return f"it says {row['actor']}, and is signed by {key['name']}"
+        if not judge.verified(row, signature, key["public"]):
+            return "its signature is not one of this event in this lake"
+        other = signature.branch != self._current
+        if other and (not apart or signature.branch in self._seen):
+            return f"it was signed for branch {signature.branch}"
+        found = judge.refusal(row, signature.key_id)
+        return None if found is None else found.message
+
+    def keep(self, verdicts: Iterable[_Verdict]) -> None:
+        """Note the branch that the line is from now on, by what has force."""
+        for each in verdicts:
+            signature = parse(each.row["signature"])
+            if each.reason is None and signature is not None and signature.branch not in self._seen and each.alarm:
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO lines VALUES (?, ?)", (self._position, signature.branch)
+                )
+
+
+def _place(judge: Judge, row: Row) -> str | None:
+    found = judge.misplaced(row)
+    return None if found is None else found.message
+
+
+def _brought(judge: Judge, row: Row, seal: str, vouched: Mapping[str, tuple[str, str]]) -> _Verdict:
+    """Judge an event that a merge brought: by who merged, if he vouches for it."""
+    signature = parse(row["signature"])
+    if is_protected(row["kind"], row["key"]):
+        if signature is None:
+            return _Verdict(row, seal, "it is not signed")
+        return _Verdict(row, seal, f"it was made for branch {signature.branch}", alarm=False)
+    reason = _place(judge, row)
+    if reason is None and row["kind"] not in TELEMETRY:
+        digest, who = vouched.get(row["event_id"], ("", ""))
+        if digest != seal:
+            return _Verdict(row, seal, "nobody who merged it vouches for it")
+        found = judge.refusal_of_brought(row, who) if who else None
+        reason = None if found is None else found.message
+    return _Verdict(row, seal, reason, alarm=reason is not None)
+
+
+def _endorsed(row: Row) -> dict[str, str]:
+    try:
+        return {str(event): str(digest) for event, digest in json.loads(row["value"] or "{}").items()}
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None:
+    honoured = [each for each in verdicts if each.reason is None]
+    replaced = [(event,) for each in honoured for event in each.row["prev"] or ()]
+    connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?)", replaced)
+    connection.executemany("UPDATE events SET standing = 0 WHERE event_id = ?", replaced)
+    connection.executemany(
+        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
+        " NOT EXISTS (SELECT 1 FROM superseded WHERE event_id = ?1), ?11)",
+        [
+            (
+                *(row["event_id"], row["subject"], row["kind"], row["key"], row["value"], json.dumps(row["prev"])),
+                *(row["reason"], row["tx"], row["recorded_at"], row["actor"], each.seal),
+            )
+            for each in honoured
+            for row in (each.row,)
+        ],
+    )
+    for each in verdicts:
+        if each.reason is not None:
+            _refuse(connection, each, stray=False)
+
+
+def _refuse(connection: sqlite3.Connection, verdict: _Verdict, *, stray: bool) -> None:
+    row = verdict.row
+    connection.execute(
+        "INSERT OR IGNORE INTO refused VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(row["event_id"], verdict.seal, row["tx"], verdict.reason, verdict.alarm, stray),
+            *(row["subject"], row["kind"], row["key"]),
+            json.dumps({name: row[name] for name in _KEPT}, ensure_ascii=False),
+        ),
+    )
+
+
+_KEPT = ("value", "prev", "reason", "actor", "recorded_at", "signature")
+
+
+# -- going back -------------------------------------------------------------------------------------------------------
+def has_strays(connection: sqlite3.Connection) -> bool:
+    """Return whether there are refused events of which no landing says since when they are there."""
+    return connection.execute("SELECT 1 FROM refused WHERE stray").fetchone() is not None
+
+
+def unfold_refused(connection: sqlite3.Connection, position: int, gone: Iterable[str]) -> None:
+    """Forget what was judged of landings after a position, which had these transactions."""
+    connection.execute("DELETE FROM lines WHERE position > ?", (position,))
+    connection.executemany("DELETE FROM refused WHERE tx = ?", [(tx,) for tx in gone])
