@@ -248,6 +248,7 @@ class Governance(Services):
             NotFoundError: There is no such version.
         """
         return self._records.check_card(reference)
+
     # -- history ------------------------------------------------------------------------------------------------
     @overload
     def history(self, name: str, *, limit: int | None = None) -> list[HistoryEntry]: ...
