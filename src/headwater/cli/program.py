@@ -78,7 +78,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
-        "notify": ("notify", "Tell somebody, or run a command, when a model is promoted, refused or rolled back."),
+        "notify": ("notify", "Tell others when a model is promoted, refused or rolled back."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
