@@ -492,3 +492,51 @@ def test_without_signatures_a_right_is_everybodys_until_somebody_holds_it(
     with pytest.raises(PermissionDeniedError, match="tester may not govern the lake"):
         registry.grant("admin", "tester")
     assert [each.principal for each in registry.roles()] == ["actor:carol", "actor:carol"]
+
+
+# -- folding ----------------------------------------------------------------------------------------------------------
+def test_any_commit_is_judged_the_same_from_whatever_there_is(
+    flight: Registry, acting: As, tmp_path: Path, signed_url: str
+) -> None:
+    flight.create_branch("exp")
+    alice, carol = acting("alice", branch="exp"), acting("carol", branch="exp")
+    alice.tag("flight-delay", {"a": "b"})
+    carol.promote("flight-delay/2", "production")
+    model_id, versions = ids(flight)
+    lake = flight._context.lake
+    forged = event(model_id, "tag", "forged", key="c")
+    put_rows(lake, tmp_path, [forged], commit_of([forged]), branch="exp")
+    acting("alice").set_alias("flight-delay", "fast", 2)
+    acting("alice").merge("exp")
+    flight.create_branch("other", "main~2")
+    acting("alice", branch="other").set_alias("flight-delay", "slow", 2)
+    alice.merge("main")
+    acting("alice", branch="other").merge("exp")
+    put_rows(lake, tmp_path, [event(versions[2], "stage", "production", key="", tx=forged["tx"])])
+    flight.revoke_key("alice")
+    acting("carol").promote("flight-delay/2", "production")
+    commits = sorted({each.id for head in lake.branches().values() for each in lake.log(head)})
+    fresh, seeded = Folds(lake), Folds(lake)
+    fresh._folder, seeded._folder = tmp_path / "fresh", tmp_path / "seeded"
+    with seeded.at_head("main"):
+        pass
+    for number, commit in enumerate(commits[:: 6 if "://" in signed_url else 2]):
+        with fresh.at(commit) as fold:
+            expected = state(fold)
+        fresh.close()
+        for path in fresh._folder.iterdir():
+            path.unlink()
+        with seeded.at(commit) as fold:
+            got = state(fold)
+        for name in expected:
+            assert set(got[name]) ^ set(expected[name]) == set(), (name, number)
+        if number % 3 == 0:
+            for path in seeded._folder.glob("commit-*"):
+                seeded._drop(path.name)
+    for branch in lake.branches():
+        with seeded.at_head(branch) as fold, fresh.at_head(branch) as other:
+            assert state(fold) == state(other), branch
+        with flight.branch(branch)._context.reading() as fold, fresh.at_head(branch) as other:
+            assert state(fold) == state(other), branch
+    fresh.close()
+    seeded.close()
