@@ -48,7 +48,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 5
+FORMAT = 6
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -74,6 +74,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
     event_id TEXT, seal TEXT, tx TEXT, reason TEXT, alarm INTEGER, stray INTEGER, subject TEXT, kind TEXT, key TEXT,

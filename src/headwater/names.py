@@ -111,7 +111,8 @@ def check_name(name: str, what: str) -> str:
             reason = f"did you mean {unicodedata.normalize('NFKC', name).casefold()!r}?"
         else:
             reason = "use a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
-        raise InvalidInputError(f"not a name for a {what}: {shown(name)}", hint=reason)
+        article = "an" if what[0] in "aeiou" else "a"
+        raise InvalidInputError(f"not a name for {article} {what}: {shown(name)}", hint=reason)
     return name
 
 

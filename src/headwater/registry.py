@@ -17,6 +17,7 @@ from headwater.model import LogEntry
 from headwater.registry_branches import Branching
 from headwater.registry_governance import Governance
 from headwater.registry_moving import BetweenLakes
+from headwater.registry_notifying import Notifying
 from headwater.registry_runs import RunsPart
 from headwater.registry_serving import Serving
 from headwater.transaction import Writer
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry", "Rehearsal"]
 
 
-class Registry(RunsPart, Serving, Branching, Governance, BetweenLakes):
+class Registry(RunsPart, Serving, Branching, Governance, BetweenLakes, Notifying):
     """A registry of models and datasets on one branch of a lake, or as it was at one commit.
 
     Safe to share between threads. Use it in a `with`, or call `close`; nothing is lost either way, since every method

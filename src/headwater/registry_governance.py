@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, overload
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
+    from headwater.history_model import HistoryEntry, ModelMoment
+    from headwater.trust_model import Grant, Key
 
 __all__ = ["Governance"]
 
@@ -246,6 +249,34 @@ class Governance(Services):
         """
         return self._records.check_card(reference)
 
+    # -- history ------------------------------------------------------------------------------------------------
+    @overload
+    def history(self, name: str, *, limit: int | None = None) -> list[HistoryEntry]: ...
+
+    @overload
+    def history(self, name: str, *, at: datetime | str, limit: int | None = None) -> ModelMoment: ...
+
+    def history(
+        self, name: str, *, at: datetime | str | None = None, limit: int | None = None
+    ) -> list[HistoryEntry] | ModelMoment:
+        """Return the story of a model, newest first; or what it was at a time, with its story until then.
+
+        A transaction is one entry, and its gates, approvals, overrides and changes are told in words. The order is that
+        in which things reached the branch, whatever any clock said: what was at a time is what `main@{time}` had.
+
+        Args:
+            name: The model; for a time, the name may also be the one that it had then.
+            at: A time with its zone, or as text (`2026-11-01`, `2026-11-01T12:00:00Z`; without a zone it is UTC).
+            limit: No more entries than so many.
+
+        Raises:
+            NotFoundError: There is no such model, or there was none yet.
+            InvalidInputError: That is no model's name, no time, or it does not say its zone.
+        """
+        if at is None:
+            return self._chronicle.tell(name, limit=limit)
+        return self._chronicle.moment(name, at, limit=limit)
+
     # -- evaluating ---------------------------------------------------------------------------------------------
     def evaluate(
         self,
@@ -301,3 +332,78 @@ class Governance(Services):
             timeout=timeout,
             echo=echo,
         )
+
+    # -- roles and keys -----------------------------------------------------------------------------------------
+    def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Give somebody a role on some models; one that he holds already is not written again.
+
+        In a signed lake it is bound to his keys. If none is enrolled, and this machine has a public one of his, that is
+        enrolled in the same commit.
+
+        Args:
+            role: `viewer`, `author`, `reviewer`, `deployer` or `admin`.
+            who: The actor's name; `actor:NAME` is the same.
+            on: The name of a model, or a pattern in which `*` is any run of characters. It matches the names that
+                models were made with, so that a rename gives nobody a right; a present name is looked up.
+            reason: Why; kept with the change.
+
+        Returns:
+            What he holds now, one for each of his keys.
+
+        Raises:
+            InvalidInputError: That is no role, or no pattern.
+            NotFoundError: The lake is signed, and there is no key of his.
+            ConflictError: The one that this machine has was revoked.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.grant(role, who, on, reason=reason)
+
+    def revoke_role(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Take a role from somebody; what he did while he held it stays.
+
+        Arguments are those of `grant`.
+
+        Raises:
+            NotFoundError: He does not hold it.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.revoke(role, who, on, reason=reason)
+
+    def roles(self) -> list[Grant]:
+        """Return who holds which role, by name."""
+        return self._roles.granted()
+
+    def add_key(self, name: str, public: str | None = None, *, reason: str | None = None) -> Key:
+        """Enrol a public key in a signed lake: what it signs is that actor's from now on.
+
+        Args:
+            name: The actor.
+            public: `ed25519 BASE64 NAME`, or the Base64 alone; by default the one that this machine has of him.
+            reason: Why; kept with the change.
+
+        Raises:
+            InvalidInputError: That is no key, or the lake is not signed.
+            NotFoundError: This machine has none of his.
+            ConflictError: It was revoked, or stands for another name.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.add_key(name, public, reason=reason)
+
+    def revoke_key(self, which: str, *, reason: str | None = None) -> list[Key]:
+        """Revoke keys: what they signed before stays, and what they sign from now on has no force.
+
+        Args:
+            which: An actor's name, for all of his, or the ID of one.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.revoke_key(which, reason=reason)
+
+    def keys(self) -> list[Key]:
+        """Return the keys that the lake knows, and those that are on this machine only, by name."""
+        return self._roles.keys()

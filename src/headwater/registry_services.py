@@ -12,6 +12,7 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.branching import Branches
+    from headwater.chronicle import Chronicle
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.lineage import Tracing
     from headwater.merge import Merges
     from headwater.moving import Moving
+    from headwater.notifications import Notifications
     from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
     from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
@@ -88,6 +91,12 @@ class Services:
         return History(self._context)
 
     @cached_property
+    def _chronicle(self) -> Chronicle:
+        from headwater.chronicle import Chronicle
+
+        return Chronicle(self._context)
+
+    @cached_property
     def _branches(self) -> Branches:
         from headwater.branching import Branches
 
@@ -116,6 +125,12 @@ class Services:
         from headwater.moving import Moving
 
         return Moving(self._context, self._merges)
+
+    @cached_property
+    def _notifications(self) -> Notifications:
+        from headwater.notifications import Notifications
+
+        return Notifications(self._context)
 
     @cached_property
     def _queries(self) -> Queries:
@@ -164,6 +179,12 @@ class Services:
         from headwater.records import Records
 
         return Records(self._context)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
 
     @cached_property
     def _router(self) -> Router:

@@ -41,7 +41,14 @@ class Session:
         from headwater import open
 
         with open(self.lake, branch=self.branch, actor=self.actor, ref=self.ref) as registry:
-            yield registry
+            try:
+                yield registry
+            finally:
+                # A refusal is told of too, and it comes as an exception.
+                if registry.has_news:
+                    from headwater.cli.notify import tell_news
+
+                    tell_news(registry)
 
     def emit(self, document: object, lines: Callable[[], Iterable[str]]) -> None:
         """Print a document as JSON, or else the lines for eyes, which are only made if they are wanted."""

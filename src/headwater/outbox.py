@@ -1,0 +1,446 @@
+"""What is to be told: notifications, as they follow from a branch's history, and how far each came; reads only.
+
+Nothing is written when something happens but the thing itself: what an action has to tell follows from the transactions
+that landed after it was added, in the order of landing. So a crash forgets nothing, and nothing is to be kept in step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.access import matches
+from headwater.errors import IntegrityError
+from headwater.fold import entries_of
+from headwater.ids import from_micros
+from headwater.lookup import name_of
+from headwater.notification_model import Action, Notification, NotificationTarget
+from headwater.state import Fold
+
+__all__ = ["PATTERN", "Kept", "Outbox", "Progress", "Queue", "Step", "cursor_subject", "described"]
+
+PATTERN = "pattern:"
+"""Begins the subject of an action for all models whose names match."""
+
+_DECIDED = "('approval', 'refusal', 'stage', 'traffic')"
+"""Kinds of events that say something happened; a folded state has an index of these."""
+
+_BACK = frozenset({"rollback", "revert"})
+_ENTERED = ("staging", "production")
+
+_CANDIDATES = f"""
+SELECT c.tx, min(c.position), c.micros, c.id, c.kind, c.actor, c.landed_micros,
+    (SELECT l.brought FROM commits l WHERE l.id = c.landed) = c.tx
+FROM commits c WHERE c.position > ? AND c.tx IN (SELECT tx FROM events WHERE kind IN {_DECIDED})
+GROUP BY c.tx ORDER BY min(c.position), c.micros, c.tx"""
+
+_EVENTS = f"""
+SELECT e.event_id, e.subject, e.kind, e.key, e.value, e.prev, e.reason, v.model_id, v.version
+FROM events e LEFT JOIN versions v ON v.version_id = e.subject
+WHERE e.kind IN {_DECIDED} AND e.tx = ? ORDER BY e.event_id"""
+
+_ACTIONS = """
+SELECT e.subject, e.key, max(e.event_id), count(*), sum(e.value IS NULL) FROM events e
+WHERE e.standing AND e.kind = 'action' GROUP BY e.subject, e.key ORDER BY e.subject, e.key"""
+
+_HISTORY = """
+SELECT e.value, coalesce(c.position, 0) FROM events e LEFT JOIN commits c ON c.tx = e.tx
+WHERE e.subject = ? AND e.kind = 'action' AND e.key = ? ORDER BY coalesce(c.position, 0), e.event_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An action as the lake keeps it: where it stands, what it does, and from which position on it tells."""
+
+    subject: str
+    name: str
+    target: NotificationTarget
+    on: tuple[str, ...]
+    branch: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an action was delivered for one model: the transaction, and what came of it.
+
+    Attributes:
+        outcome: `delivered`, `failed` (given up) or `waiting` (it is tried again).
+        since: When it was tried first, in microseconds.
+        next: When it is tried again.
+    """
+
+    tx: str
+    outcome: str
+    tries: int
+    since: int
+    next: int | None = None
+    error: str | None = None
+
+    def text(self) -> str:
+        """Return it as an event's value."""
+        kept = {"tx": self.tx, "outcome": self.outcome, "tries": self.tries, "since": self.since}
+        more = {"next": self.next, "error": self.error}
+        return json.dumps({**kept, **{key: value for key, value in more.items() if value is not None}})
+
+    @classmethod
+    def parse(cls, text: str | None) -> Progress | None:
+        """Return what an event says; None where something other than Headwater wrote it."""
+        try:
+            kept = json.loads(text or "null")
+            found = cls(kept["tx"], kept["outcome"], kept["tries"], kept["since"], kept.get("next"), kept.get("error"))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        texts = isinstance(found.tx, str) and found.outcome in ("delivered", "failed", "waiting")
+        numbers = all(isinstance(each, int) for each in (found.tries, found.since, found.next or 0))
+        return found if texts and numbers and isinstance(found.error, str | None) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one transaction has an action tell of one model: mostly one thing."""
+
+    tx: str
+    notifications: tuple[Notification, ...]
+
+
+@dataclass(slots=True)
+class Queue:
+    """What an action has still to tell of one model, in the order of landing; the first step may be waiting."""
+
+    kept: Kept
+    model_id: str
+    progress: Progress | None
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def subject(self) -> str:
+        """The subject of the events that say how far it was delivered; their key is the model's ID."""
+        return cursor_subject(self.kept.subject, self.kept.name)
+
+    @property
+    def waits_until(self) -> int | None:
+        """When the first step is tried again, in microseconds; None where it was not tried."""
+        it = self.progress
+        return it.next if it is not None and it.outcome == "waiting" and self.steps[0].tx == it.tx else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Happening:
+    event: str
+    model_id: str
+    version: int | None = None
+    version_id: str | None = None
+    stage: str | None = None
+    previous: int | None = None
+    traffic: float | None = None
+    gates: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def cursor_subject(subject: str, name: str) -> str:
+    """Return the subject of the events that say how far an action was delivered."""
+    return f"{subject} {name}"
+
+
+def described(fold: Fold, kept: Kept) -> Action:
+    """Return an action as people hold it."""
+    row = fold.one(
+        "SELECT e.recorded_at, e.actor, c.id FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.standing"
+        " AND e.subject = ? AND e.kind = 'action' AND e.key = ? ORDER BY e.event_id DESC",
+        kept.subject,
+        kept.name,
+    )
+    target = kept.target
+    secret = f"env {target.secret_env}" if target.secret_env else f"file {target.secret_file}"
+    is_pattern = kept.subject.startswith(PATTERN)
+    return Action(
+        name=kept.name,
+        model=kept.subject.removeprefix(PATTERN) if is_pattern else name_of(fold, kept.subject),
+        on=kept.on,
+        webhook=target.webhook,
+        command=target.command,
+        secret=secret if target.secret_env or target.secret_file else None,
+        allow_private=target.allow_private,
+        branch=kept.branch,
+        commit=row[2],
+        recorded_at=from_micros(row[0]),
+        actor=row[1],
+    )
+
+
+class Outbox:
+    """The outbox of a branch, as a state has it.
+
+    Args:
+        fold: The state.
+        branch: The branch that it is of.
+        lake_id: The lake's own UUID.
+    """
+
+    def __init__(self, fold: Fold, branch: str, lake_id: str) -> None:
+        self._fold = fold
+        self._branch = branch
+        self._lake_id = lake_id
+
+    def actions(self, *, everywhere: bool = False) -> list[Kept]:
+        """Return the actions that stand and are for this branch, or for any.
+
+        Where two branches kept different ones under a name, the newer counts; where one took it away, it is gone.
+        """
+        found = []
+        for subject, name, event_id, _, gone in self._fold.rows(_ACTIONS):
+            (text,) = self._fold.one("SELECT value FROM events WHERE event_id = ?", event_id)
+            if gone or (kept := self._parsed(subject, name, text)) is None:
+                continue
+            if everywhere or kept.branch == self._branch:
+                found.append(kept)
+        return found
+
+    def _parsed(self, subject: str, name: str, text: str) -> Kept | None:
+        try:
+            kept = json.loads(text)
+            target = NotificationTarget(
+                webhook=kept.get("webhook"),
+                secret_env=kept.get("secret_env"),
+                secret_file=kept.get("secret_file"),
+                allow_private=kept.get("allow_private") is True,
+                command=tuple(str(word) for word in kept.get("command") or ()),
+            )
+            on, branch = tuple(str(each) for each in kept["on"]), str(kept["branch"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        start = 0
+        told = False
+        for value, position in self._fold.rows(_HISTORY, subject, name):
+            if value is not None and not told:
+                start = position
+            told = value is not None
+        return Kept(subject, name, target, on, branch, start)
+
+    def queues(self) -> list[Queue]:
+        """Return what is still to be told, for each action and model that have something."""
+        actions = self.actions()
+        if not actions:
+            return []
+        queues: dict[tuple[str, str, str], Queue] = {}
+        places: dict[tuple[str, str, str], tuple[int, int, str] | None] = {}
+        names: dict[str, str] = {}
+        for row in self._fold.rows(_CANDIDATES, min(each.start for each in actions)):
+            tx, position, micros = row[:3]
+            happenings = list(self._happenings(tx, position, row[4], bool(row[7])))
+            for kept in actions:
+                if position <= kept.start:
+                    continue
+                for model_id in dict.fromkeys(each.model_id for each in happenings):
+                    name = names.setdefault(model_id, name_of(self._fold, model_id))
+                    told = [each for each in happenings if each.model_id == model_id and each.event in kept.on]
+                    if not told or not self._concerns(kept, model_id):
+                        continue
+                    which = (kept.subject, kept.name, model_id)
+                    if which not in queues:
+                        queues[which] = Queue(kept, model_id, self._progress(kept, model_id))
+                        places[which] = self._settled(queues[which].progress)
+                    settled = places[which]
+                    if settled is not None and (position, micros, tx) <= settled:
+                        continue
+                    made = [self._notification(queues[which], name, each, row) for each in told]
+                    queues[which].steps.append(Step(tx, tuple(made)))
+        return [each for each in queues.values() if each.steps]
+
+    # -- how far --------------------------------------------------------------------------------------------------
+    def progress(self, subject: str, model_id: str) -> Progress | None:
+        """Return how far an action was delivered for a model: where several stand, the furthest counts."""
+        found = [Progress.parse(value) for _, value in self._fold.standing(subject, "delivered", model_id)]
+        known = [each for each in found if each is not None]
+        return max(known, key=lambda each: (self.place(each.tx), each.outcome != "waiting", each.tries), default=None)
+
+    def _progress(self, kept: Kept, model_id: str) -> Progress | None:
+        return self.progress(cursor_subject(kept.subject, kept.name), model_id)
+
+    def place(self, tx: str) -> tuple[int, int, str]:
+        """Return where a transaction stands in the order of landing."""
+        row = self._fold.one("SELECT position, micros FROM commits WHERE tx = ? ORDER BY position LIMIT 1", tx)
+        return (row[0] or 0, row[1], tx) if row is not None else (-1, 0, tx)
+
+    def _settled(self, progress: Progress | None) -> tuple[int, int, str] | None:
+        """Return the place up to which everything is settled."""
+        if progress is None:
+            return None
+        position, micros, tx = self.place(progress.tx)
+        return (position, micros, tx if progress.outcome != "waiting" else "")
+
+    # -- what happened --------------------------------------------------------------------------------------------
+    def _happenings(self, tx: str, position: int, kind: str | None, landed_itself: bool) -> Iterator[_Happening]:
+        """Yield what a transaction made happen on this branch.
+
+        What a merge brought took force unless something that landed with it supersedes it; a refusal or an approval on
+        another branch says nothing of this one.
+        """
+        events = [_Event(*row) for row in self._fold.rows(_EVENTS, tx)]
+        live = [each for each in events if not self._overruled(each, position)]
+        stages = [each for each in live if each.kind == "stage" and each.model_id is not None]
+        left = {each.model_id: each for each in stages if each.value != "production" and self._was(each, "production")}
+        in_production = {each.model_id for each in stages if each.value == "production"} | left.keys()
+        traffic = [each for each in live if each.kind == "traffic" and each.key == "production"]
+        shares = {each.subject: _shares(each.value) for each in traffic}
+        if kind in _BACK:
+            models = [each.model_id for each in stages if each.model_id in in_production] + list(shares)
+            for model_id in dict.fromkeys(models):
+                assert model_id is not None
+                into = next((e for e in stages if e.model_id == model_id and e.value == "production"), None)
+                out = left.get(model_id)
+                yield _Happening(
+                    "rolled-back",
+                    model_id,
+                    version=into.version if into else None,
+                    version_id=into.subject if into else None,
+                    stage="production",
+                    previous=out.version if out else None,
+                    traffic=shares.get(model_id, {}).get(into.subject) if into else None,
+                    reason=_reason(model_id, live),
+                )
+            return
+        for each in stages:
+            if each.value in _ENTERED:
+                assert each.model_id is not None
+                out = left.get(each.model_id) if each.value == "production" else None
+                yield _Happening(
+                    "promoted",
+                    each.model_id,
+                    each.version,
+                    each.subject,
+                    each.value,
+                    previous=out.version if out else None,
+                    traffic=shares.get(each.model_id, {}).get(each.subject) if each.value == "production" else None,
+                    reason=_reason(each.model_id, live),
+                )
+        promoted = {each.model_id for each in stages if each.value == "production"}
+        for each in traffic:
+            if each.subject not in promoted:
+                yield self._shared(each, shares[each.subject])
+        for each in live if landed_itself else ():
+            if each.model_id is None:
+                continue
+            facts = _facts(each.value)
+            what = each.model_id, each.version, each.subject
+            if each.kind == "refusal":
+                gates = facts.get("gates")
+                failed = tuple(str(gate) for gate in gates) if isinstance(gates, list) else ()
+                yield _Happening("refused", *what, each.key, gates=failed, reason=each.reason)
+            elif each.kind == "approval" and facts.get("given") is True and facts.get("branch") == self._branch:
+                yield _Happening("approved", *what, each.key.partition(" ")[0], reason=each.reason)
+
+    def _shared(self, event: _Event, shares: dict[str, float]) -> _Happening:
+        """Return that shares changed: of the version that got more or less, a newer one first."""
+        before: dict[str, float] = {}
+        for prev in json.loads(event.prev):
+            row = self._fold.one("SELECT value FROM events WHERE event_id = ?", prev)
+            before |= _shares(row[0]) if row is not None else {}
+        changed = [each for each in {**before, **shares} if before.get(each) != shares.get(each)]
+        found = [
+            (row[0], each)
+            for each in changed
+            if (row := self._fold.one("SELECT version FROM versions WHERE version_id = ?", each)) is not None
+        ]
+        number, version_id = max(found, default=(None, None))
+        share = shares.get(version_id, 0.0) if version_id is not None else None
+        return _Happening("traffic", event.subject, number, version_id, traffic=share, reason=event.reason)
+
+    def _overruled(self, event: _Event, position: int) -> bool:
+        """Return whether what landed together with an event supersedes it, so that it never stood here."""
+        if self._fold.one("SELECT 1 FROM superseded WHERE event_id = ?", event.event_id) is None:
+            return False
+        others = self._fold.rows(
+            "SELECT e.prev FROM events e JOIN commits c ON c.tx = e.tx"
+            " WHERE e.subject = ? AND e.kind = ? AND e.key = ? AND c.position = ?",
+            *(event.subject, event.kind, event.key, position),
+        )
+        return any(event.event_id in json.loads(prev) for (prev,) in others)
+
+    def _was(self, event: _Event, value: str) -> bool:
+        """Return whether an event supersedes one of a value."""
+        for prev in json.loads(event.prev):
+            row = self._fold.one("SELECT value FROM events WHERE event_id = ?", prev)
+            if row is not None and row[0] == value:
+                return True
+        return False
+
+    def _concerns(self, kept: Kept, model_id: str) -> bool:
+        """Return whether an action is for a model: its own, or one that has or had a name which matches."""
+        if not kept.subject.startswith(PATTERN):
+            return kept.subject == model_id
+        names = self._fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+        return any(matches(kept.subject.removeprefix(PATTERN), name) for (name,) in names)
+
+    def _notification(self, queue: Queue, name: str, what: _Happening, row: Any) -> Notification:
+        tx, position, _, commit, _, actor, landed, _ = row
+        it = queue.kept
+        parts = [self._lake_id, self._branch, it.subject, it.name, tx, what.model_id, what.event, what.version_id]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        tried = queue.progress if queue.progress is not None and queue.progress.tx == tx else None
+        return Notification(
+            key=key,
+            action=it.name,
+            event=what.event,
+            model=name,
+            model_id=what.model_id,
+            version=what.version,
+            version_id=what.version_id,
+            stage=what.stage,
+            previous=what.previous,
+            traffic=what.traffic,
+            gates=what.gates,
+            actor=actor or "",
+            reason=what.reason,
+            commit=commit,
+            tx=tx,
+            position=position,
+            landed_at=from_micros(landed),
+            branch=self._branch,
+            status="pending" if tried is None else "waiting",
+            tries=tried.tries if tried is not None else 0,
+            next_try_at=from_micros(tried.next) if tried is not None and tried.next is not None else None,
+            error=tried.error if tried is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    event_id: str
+    subject: str
+    kind: str
+    key: str
+    value: str | None
+    prev: str
+    reason: str | None
+    model_id: str | None
+    version: int | None
+
+
+def _reason(model_id: str, events: list[_Event]) -> str | None:
+    return next((each.reason for each in events if model_id in (each.model_id, each.subject) and each.reason), None)
+
+
+def _facts(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _shares(value: str | None) -> dict[str, float]:
+    """Return the percent that each version answers, shadows left out; nothing of what can't be read."""
+    try:
+        entries = entries_of(value)
+    except IntegrityError:
+        return {}
+    found: dict[str, float] = {}
+    for each in entries:
+        if each["mode"] != "shadow":
+            found[each["version_id"]] = found.get(each["version_id"], 0.0) + (each["percent"] or 0.0)
+    return found
