@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -677,3 +678,72 @@ def test_a_card_says_what_it_lacks(model: Registry, tmp_path: Path) -> None:
     assert not asked(model, text).passed
     with pytest.raises(NotFoundError):
         model.check_card("m/9")
+
+
+# -- stored predictions -----------------------------------------------------------------------------------------------
+def old(table: Any) -> Any:
+    return table.column("old")
+
+
+def new(table: Any) -> Any:
+    return table.column("new")
+
+
+def alike(table: Any) -> Any:
+    return table.column("alike")
+
+
+@embedded
+def test_stored_predictions_are_compared_row_by_row(model: Registry, tmp_path: Path) -> None:
+    """Better overall and worse on JFK is refused, on a column that nobody measured; of the same quality is not."""
+    draw = random.Random(7)
+    lines = ["id,origin,even,label,old,new,alike"]
+    for number in range(600):
+        origin, label = "JFK" if number % 3 == 0 else "LGA", draw.choice([0, 1])
+        right = {"old": 0.8, "new": 0.65 if origin == "JFK" else 0.97, "alike": 0.8}
+        said = [label if draw.random() < share else 1 - label for share in right.values()]
+        lines.append(f"{number},{origin},{number % 2 == 0},{label},{','.join(map(str, said))}")
+    (tmp_path / "test.csv").write_text("\n".join(lines) + "\n")
+    model.add_dataset("test", tmp_path / "test.csv", key=["id"])
+    model.evaluate("m/1", on="test", predict=old)
+    produce(model)
+    for number, predict in ((2, new), (3, alike)):
+        register(model, tmp_path)
+        model.evaluate(f"m/{number}", on="test", predict=predict)
+    text = BY_REGION.replace("region", "origin") + 'on = "test"\n'
+    found = asked(model, text)
+    assert found.passed is False
+    assert found.found.startswith("origin=JFK 0.")
+    assert "(worse by 0." in found.found
+    assert found.source == (
+        "stored predictions for the same rows, bootstrap of 500 resamples, one-sided at 0.95 on test@1.0.0, against m/1"
+    )
+    detail = found.details["failing"]["origin=JFK"]
+    assert detail["rows"] == 200
+    assert 0.01 < detail["least_drop"] < detail["drop"]
+    assert found.details["passing"]["origin=LGA"]["drop"] < 0
+    assert asked(model, text.replace("origin", "even+origin").replace("0.01", "0.5")).passed
+    assert asked(model, text.replace('slices = "origin"\n', "")).passed
+    assert asked(model, text, "m/3").passed
+    assert asked(model, text) == found
+    # A column that the data lacks has no slices, whatever else was measured.
+    assert not asked(model, text.replace('"origin"', '"carrier"')).passed
+    assert asked(model, f"{text}min_rows = 1000\n").found.startswith("nothing: no slice has 1000 rows")
+
+
+@embedded
+def test_what_is_expensive_is_measured_once_for_a_decision(model: Registry, tmp_path: Path) -> None:
+    dataset_id = data(model, tmp_path, {"EU": 40})
+    measure(model, model.get("m/1").version_id, {"region=EU": 0.8}, dataset_id=dataset_id)
+    produce(model)
+    second = register(model, tmp_path)
+    measure(model, second, {"region=EU": 0.8}, dataset_id=dataset_id)
+    model.set_gates("m", BY_REGION)
+    memo: dict[Any, Any] = {}
+    for value in (0.8, 0.1):
+        measure(model, second, {"region=EU": value}, dataset_id=dataset_id)
+        with model._context.reading() as fold:
+            found = gates.evaluate(model._context, fold, version_id=second, stage="production", memo=memo)
+        # Rows of the dataset are counted once; what was measured meanwhile is seen.
+        assert found.passed is (value == 0.8)
+    assert [key[0] for key in memo].count("rows of slices") == 1
