@@ -248,6 +248,7 @@ class Governance(Services):
             NotFoundError: There is no such version.
         """
         return self._records.check_card(reference)
+
     # -- history ------------------------------------------------------------------------------------------------
     @overload
     def history(self, name: str, *, limit: int | None = None) -> list[HistoryEntry]: ...
@@ -331,6 +332,18 @@ class Governance(Services):
             timeout=timeout,
             echo=echo,
         )
+
+    def evaluation(self, reference: str, *, on: str) -> Evaluated:
+        """Return the last evaluation of a version on a dataset version; its `table()` has the predictions.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            on: The dataset version, `NAME@1.0.0`, or `NAME` for the newest.
+
+        Raises:
+            NotFoundError: There is no such version or dataset, or no evaluation of the one on the other.
+        """
+        return self._evaluations.evaluation(reference, on=on)
 
     # -- roles and keys -----------------------------------------------------------------------------------------
     def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
