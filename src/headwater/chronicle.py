@@ -119,6 +119,7 @@ class _Story:
         self._fold = fold
         self._model_id = model_id
         self._last = (1 << 62) if position is None else position
+        self._is_past = position is not None
         rows = fold.rows(
             "SELECT v.version_id, v.version, v.tx, c.position FROM versions v LEFT JOIN commits c ON c.tx = v.tx"
             " WHERE v.model_id = ? ORDER BY v.version",
@@ -172,6 +173,7 @@ class _Story:
             found.setdefault(event.tx, []).append(self._happening(event, before))
             if event.reason is not None:
                 reasons.setdefault(event.tx, event.reason)
+        strays = self._add_refused(found)
         rows = []
         for tx, happenings in found.items():
             row = self._fold.one(
@@ -180,7 +182,7 @@ class _Story:
             if row is not None:
                 rows.append((row, reasons.get(tx), happenings))
         rows.sort(key=lambda each: (-each[0][6], -each[0][1], each[0][0]))
-        return [
+        genuine = [
             HistoryEntry(
                 commit=commit,
                 recorded_at=from_micros(micros),
@@ -193,6 +195,33 @@ class _Story:
             )
             for (commit, micros, landed, actor, kind, message, _), reason, happenings in rows[:limit]
         ]
+        return [*strays, *genuine][:limit]
+
+    def _add_refused(self, found: dict[str, list[Happening]]) -> list[HistoryEntry]:
+        """Add what landed and has no force, and return what never landed: nobody knows since when it is there."""
+        rows = self._fold.rows(
+            "SELECT event_id, subject, kind, key, row, tx, reason, stray FROM refused WHERE subject = ?1"
+            " OR subject IN (SELECT version_id FROM versions WHERE model_id = ?1) ORDER BY event_id",
+            self._model_id,
+        )
+        strays = []
+        for event_id, subject, kind, key, text, tx, why, stray in rows:
+            row = json.loads(text)
+            number = self._numbers.get(subject)
+            said, _ = told(kind, subject, key, row["value"], (), self._called)
+            about = f"version {number}: " if number is not None else ""
+            words = f"NO FORCE: {about}{said}: {why}"
+            happening = Happening(kind, number, key, _decoded(kind, row["value"]), (), words, "no force", event_id)
+            if not stray:
+                position = self._fold.one("SELECT position FROM commits WHERE tx = ?", tx)
+                if position is not None and self._landed(position[0]):
+                    found.setdefault(tx, []).append(happening)
+            elif not self._is_past:
+                when = from_micros(row["recorded_at"])
+                message = "put into the tables by nobody who may"
+                entry = HistoryEntry(None, when, when, row["actor"] or "", "forged", message, None, (happening,))
+                strays.append(entry)
+        return strays
 
     def _deployments(self) -> list[tuple[str, str, str, str, str]]:
         rows = self._fold.rows(

@@ -25,6 +25,7 @@ __all__ = [
     "Conflict",
     "MergeConflictError",
     "Place",
+    "Settling",
     "Side",
     "Standing",
     "Union",
@@ -85,6 +86,14 @@ class Conflict:
     key: str
     ours: Side
     theirs: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """An event that settles a conflict: its value, and the events that it supersedes."""
+
+    value: str | None
+    prev: Sequence[str]
 
 
 class MergeConflictError(ConflictError):
@@ -152,11 +161,16 @@ class Union:
         return event_id in self._superseded
 
 
-def find_conflicts(union: Union) -> list[Conflict]:
-    """Return what would stand at two values, in order of name."""
+def find_conflicts(union: Union, besides: Callable[[Place], bool] = lambda place: False) -> list[Conflict]:
+    """Return what would stand at two values, in order of name.
+
+    Args:
+        union: What stands.
+        besides: Whether a place is none of its business.
+    """
     found = []
     for subject, kind, key in union.added:
-        if kind in _SETTLED_BY_RULE:
+        if kind in _SETTLED_BY_RULE or besides((subject, kind, key)):
             continue
         ours, theirs = union.ours(subject, kind, key), union.theirs(subject, kind, key)
         if ours and len({each.value for each in (*ours, *theirs)}) > 1:

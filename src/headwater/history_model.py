@@ -37,7 +37,8 @@ class Happening:
 class HistoryEntry:
     """A transaction of a model's story."""
 
-    commit: str
+    commit: str | None
+    """None for rows that no commit vouches for: somebody put them into a signed lake's tables past Headwater."""
     recorded_at: datetime
     """When it was written, by the clock of the machine that did."""
     landed_at: datetime

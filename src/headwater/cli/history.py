@@ -46,7 +46,8 @@ def history(session: Session, name: str, at: str | None, limit: int | None) -> N
 def _story(entries: Iterable[HistoryEntry]) -> Iterator[str]:
     for entry in entries:
         who, what = clean(entry.actor), clean(entry.message)
-        yield f"{dim(moment(entry.landed_at))}  {strong(short(entry.commit))}  {who}  {what}"
+        commit = strong(short(entry.commit)) if entry.commit is not None else paint("no commit   ", _LOUD["no force"])
+        yield f"{dim(moment(entry.landed_at))}  {commit}  {who}  {what}"
         for each in entry.happenings:
             if each.kind not in ("registered", "deployed"):
                 yield "    " + _told(each)
