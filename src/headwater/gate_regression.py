@@ -84,7 +84,8 @@ def regression(ask: Ask) -> Finding:
     if "on" in options:
         dataset_id = row_of(ask.fold, options["on"])[0]
     else:
-        newest = next(iter(rows_by_slice(own, slices).values()), None)
+        # Stored predictions can be compared on slices that no row is about.
+        newest = next(iter([*rows_by_slice(own, slices).values(), *rows_by_slice(own, None).values()]), None)
         if newest is None:
             what = "computed " if options.get("computed") else ""
             why = f"no {what}{key}{by} of {quote(ask.name)}/{ask.number} was measured"
@@ -95,7 +96,7 @@ def regression(ask: Ask) -> Finding:
     if compared is not None:
         method, slices_compared, only_new = compared
         source = f"{method} on {on}, against {against}"
-        return _judged(ask, required, source, slices_compared, only_new, exact=True)
+        return _judged(ask, required, source, slices_compared, only_new)
     after = rows_by_slice([row for row in own if row.dataset_id == dataset_id], slices)
     before = rows_by_slice([row for row in theirs if row.dataset_id == dataset_id], slices)
     if not before:
@@ -105,7 +106,7 @@ def regression(ask: Ask) -> Finding:
     only_new = sorted(after.keys() - before.keys())
     claimed = "" if all(row.computed for row in (*before.values(), *after.values())) else ", some of them claimed"
     source = f"metric rows on {on}{claimed}, against {against}; {method}"
-    return _judged(ask, required, source, slices_compared, only_new, exact=False)
+    return _judged(ask, required, source, slices_compared, only_new)
 
 
 def _is_lower_better(key: str) -> bool:
@@ -237,9 +238,7 @@ def _positions(table: Any, slices: Sequence[Sequence[str]] | None) -> dict[str, 
     return {name: found[name].take(pc.sort_indices(found[name])) for name in sorted(found)}
 
 
-def _judged(
-    ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str], *, exact: bool
-) -> Finding:
+def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str]) -> Finding:
     """Return what a comparison of slices comes to."""
     options = ask.gate.options
     tolerance, least_rows = options["max_regression"], options.get("min_rows", FEWEST_ROWS)
@@ -282,5 +281,5 @@ def _failure(name: str, each: Compared) -> str:
 
 def _detail(each: Compared) -> dict[str, Any]:
     values = {"production": each.before, "candidate": each.after, "drop": each.drop, "least_drop": each.least}
-    plain = {key: None if value is None else plain(value) for key, value in values.items()}
-    return {**plain, "rows": each.rows}
+    said = {key: None if value is None else plain(value) for key, value in values.items()}
+    return {**said, "rows": each.rows}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from headwater import gates, production
-from headwater.access import check_pattern
+from headwater.access import check_pattern, matches
 from headwater.context import Context
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.governance_model import Evaluation, PolicyText
@@ -69,17 +69,6 @@ class Policies:
     def set(self, name: str, policy: str | os.PathLike[str], *, reason: str | None = None) -> PolicyText:
         """Make a policy hold. See `Registry.set_gates`."""
         text, source = read_policy(policy)
-        return self.set_text(name, text, source=source, reason=reason)
-
-    def set_text(self, name: str, text: str, *, source: str, reason: str | None = None) -> PolicyText:
-        """Make a policy hold that was read already.
-
-        Args:
-            name: As for `set`.
-            text: The TOML.
-            source: What errors call it.
-            reason: Why.
-        """
         target = _Target.of(name)
         parsed = parse_policy(text, source=source, dataset=target.is_dataset)
         _check_reason(reason)
@@ -125,9 +114,9 @@ class Policies:
             known = tx.fold.one("SELECT 1 FROM events WHERE standing AND kind = 'policy' AND subject LIKE 'pattern:%'")
             if known is None:
                 # Before the first pattern nobody fenced against patterns, only against his own model.
-                for (model_id,) in tx.fold.rows("SELECT model_id FROM models"):
-                    if production.matches_any(tx.fold, model_id, target.glob):
-                        tx.fence(model_id)
+                named = tx.fold.rows("SELECT DISTINCT subject, value FROM events WHERE kind = 'name'")
+                for model_id in {subject for subject, name in named if name and matches(target.glob, name)}:
+                    tx.fence(model_id)
 
     # -- reading ------------------------------------------------------------------------------------------------
     def show(self, name: str) -> list[PolicyText]:
@@ -214,7 +203,7 @@ def _texts(fold: Fold, subjects: Iterable[str]) -> list[PolicyText]:
     """Return the policies that stand for some subjects; several of one where two branches disagree."""
     found = []
     for subject in subjects:
-        for text, micros, actor, commit, tx in fold.rows(
+        for text, micros, actor, commit, tx, _ in fold.rows(
             "SELECT e.value, e.recorded_at, e.actor, (SELECT id FROM commits c WHERE c.tx = e.tx), e.tx,"
             " min(e.event_id) FROM events e WHERE standing AND subject = ? AND kind = 'policy' AND value IS NOT NULL"
             " GROUP BY value ORDER BY min(e.event_id)",

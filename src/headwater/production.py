@@ -27,12 +27,12 @@ __all__ = [
     "PRODUCTION",
     "STAGES",
     "Entry",
+    "add_deployment",
     "canaries_of",
     "entered",
     "faces",
     "governed",
     "is_there",
-    "matches_any",
     "matching",
     "production_of",
     "put_in_production",
@@ -41,6 +41,7 @@ __all__ = [
     "serving_in",
     "set_canary",
     "stage_of",
+    "was_in",
     "withdraw",
 ]
 
@@ -114,9 +115,7 @@ def entered(fold: Fold, model_id: str) -> list[str]:
     A rollback takes the newest ones away until the one that it went back to is the last.
     """
     rows = fold.rows(
-        "SELECT e.value, c.kind FROM events e LEFT JOIN commits c ON c.tx = e.tx"
-        " WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ? AND e.value IS NOT NULL"
-        " ORDER BY c.position, e.event_id",
+        f"SELECT e.value, c.kind {_STOOD} AND e.value IS NOT NULL ORDER BY c.position, e.event_id",
         model_id,
         CHAMPION,
     )
@@ -128,6 +127,20 @@ def entered(fold: Fold, model_id: str) -> list[str]:
         elif not stack or stack[-1] != version_id:
             stack.append(version_id)
     return stack
+
+
+def was_in(fold: Fold, model_id: str, version_id: str) -> bool:
+    """Return whether a version was in production at any time: then a rollback may go back to it."""
+    return fold.one(f"SELECT 1 {_STOOD} AND e.value = ?", model_id, CHAMPION, version_id) is not None
+
+
+_STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ?
+    AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)
+    AND ((SELECT l.brought FROM commits l WHERE l.id = c.landed) IS c.tx OR NOT EXISTS (
+        SELECT 1 FROM events o JOIN commits d ON d.tx = o.tx, json_each(o.prev) p WHERE o.subject = e.subject
+        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position
+        AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = o.event_id AND NOT r.impostor)))"""
+"""Events of an alias that stood on this branch: what came with a merge that settled it otherwise never did."""
 
 
 def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
@@ -224,7 +237,7 @@ def put_in_production(
 
     entries = serve(tx, model_id, PRODUCTION, change, reason)
     given = next(each["percent"] for each in entries if each["deployment_id"] == deployment_id)
-    _add_deployment(tx, model_id, new, PRODUCTION, given)
+    add_deployment(tx, model_id, new, PRODUCTION, given)
     for other in dict.fromkeys([*(each["version_id"] for each in live), *filter(None, champions)]):
         if other != version_id and stage_of(tx.fold, other) != "archived":
             tx.event(other, "stage", "archived", reason=reason)
@@ -270,7 +283,7 @@ def set_canary(
 
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
-        _add_deployment(tx, model_id, new, PRODUCTION, percent)
+        add_deployment(tx, model_id, new, PRODUCTION, percent)
         if stage_of(tx.fold, version_id) in ("none", "development"):
             _enter(tx, version_id, "staging", reason)
     return chosen
@@ -325,7 +338,8 @@ def serve(
     return entries
 
 
-def _add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
+def add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
+    """Write the row and the edge of a deployment, as `entry` lists it."""
     tx.append(
         "deployments",
         deployment_id=entry["deployment_id"],

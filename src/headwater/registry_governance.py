@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
     from headwater.history_model import HistoryEntry, ModelMoment
+    from headwater.trust_model import Grant, Key
     from headwater.watch_model import Watched
 
 __all__ = ["Governance"]
@@ -283,8 +284,9 @@ class Governance(Services):
 
         Asked are the gates of `production` over live predictions (`live`, and `latency` with `from = "live"`), of what
         is live and of canaries; and those of shadows, which have no consequence. A gate counts once it has enough
-        predictions, of those alone that were logged for what serves now. Where a canary fails, the version in production
-        gets all requests again; where that fails, the version before it does. Ask again as often as you like.
+        predictions, of those alone that were logged for what serves now. Where a canary fails, the version in
+        production gets all requests again; where that fails, the version before it does. Ask again as often as you
+        like.
 
         Args:
             name: The model.
@@ -353,3 +355,78 @@ class Governance(Services):
             timeout=timeout,
             echo=echo,
         )
+
+    # -- roles and keys -----------------------------------------------------------------------------------------
+    def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Give somebody a role on some models; one that he holds already is not written again.
+
+        In a signed lake it is bound to his keys. If none is enrolled, and this machine has a public one of his, that is
+        enrolled in the same commit.
+
+        Args:
+            role: `viewer`, `author`, `reviewer`, `deployer` or `admin`.
+            who: The actor's name; `actor:NAME` is the same.
+            on: The name of a model, or a pattern in which `*` is any run of characters. It matches the names that
+                models were made with, so that a rename gives nobody a right; a present name is looked up.
+            reason: Why; kept with the change.
+
+        Returns:
+            What he holds now, one for each of his keys.
+
+        Raises:
+            InvalidInputError: That is no role, or no pattern.
+            NotFoundError: The lake is signed, and there is no key of his.
+            ConflictError: The one that this machine has was revoked.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.grant(role, who, on, reason=reason)
+
+    def revoke_role(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Take a role from somebody; what he did while he held it stays.
+
+        Arguments are those of `grant`.
+
+        Raises:
+            NotFoundError: He does not hold it.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.revoke(role, who, on, reason=reason)
+
+    def roles(self) -> list[Grant]:
+        """Return who holds which role, by name."""
+        return self._roles.granted()
+
+    def add_key(self, name: str, public: str | None = None, *, reason: str | None = None) -> Key:
+        """Enrol a public key in a signed lake: what it signs is that actor's from now on.
+
+        Args:
+            name: The actor.
+            public: `ed25519 BASE64 NAME`, or the Base64 alone; by default the one that this machine has of him.
+            reason: Why; kept with the change.
+
+        Raises:
+            InvalidInputError: That is no key, or the lake is not signed.
+            NotFoundError: This machine has none of his.
+            ConflictError: It was revoked, or stands for another name.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.add_key(name, public, reason=reason)
+
+    def revoke_key(self, which: str, *, reason: str | None = None) -> list[Key]:
+        """Revoke keys: what they signed before stays, and what they sign from now on has no force.
+
+        Args:
+            which: An actor's name, for all of his, or the ID of one.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.revoke_key(which, reason=reason)
+
+    def keys(self) -> list[Key]:
+        """Return the keys that the lake knows, and those that are on this machine only, by name."""
+        return self._roles.keys()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
     from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
@@ -185,6 +186,12 @@ class Services:
         from headwater.watching import Watching
 
         return Watching(self._context, self._promotions)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
 
     @cached_property
     def _router(self) -> Router:
