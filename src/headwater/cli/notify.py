@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headwater.cli.base import Session, argument, group, option
 from headwater.cli.layout import count, moment, table
-from headwater.cli.output import clean, emit, flush, json_text, note, strong
+from headwater.cli.output import busy, clean, emit, flush, json_text, note, strong
 
 if TYPE_CHECKING:
     from headwater.notification_model import Action, Delivery
@@ -30,9 +30,10 @@ headwater notify list
 headwater notify deliver --watch""",
 )
 def notify() -> None:
-    """Tell somebody, or run a command, when a model is promoted, refused or rolled back.
+    """Tell others when a model is promoted, refused or rolled back.
 
-    Nothing of this is part of the change itself: it is told when it has landed, in order for each model, at least once.
+    An action posts to a URL or runs a command. Nothing of this is part of the change itself: it is told when it has
+    landed, in order for each model, at least once.
     """
 
 
@@ -234,7 +235,8 @@ def tell_news(registry: Registry) -> None:
     # An error of the command's is one or two lines on standard error, and nothing beside them.
     quiet = sys.exception() is not None
     try:
-        made = registry.deliver_notifications(within=_BOUND, wait=_BOUND)
+        with busy("delivering notifications"):
+            made = registry.deliver_notifications(within=_BOUND, wait=_BOUND)
         said = [_line(each) for each in made if each.outcome != "delivered"]
     except HeadwaterError as error:
         said = [f"notifications wait: {error.message}"]

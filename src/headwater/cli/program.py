@@ -84,9 +84,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "approvals": ("records", "List who said that a version may enter a stage."),
         "check-card": ("records", "Show what a model card lacks to be complete."),
         "history": ("history", "Tell the story of a model, or what it was at a time."),
-        "notify": ("notify", "Tell somebody, or run a command, when a model is promoted, refused or rolled back."),
         "role": ("trust", "Give and take roles, and list who holds which."),
         "key": ("trust", "Make, enrol, revoke and list the keys that sign."),
+        "notify": ("notify", "Tell others when a model is promoted, refused or rolled back."),
     },
     "Lineage": {
         "trace": ("lineage", "Show what something came from, down to data and code."),
