@@ -571,6 +571,15 @@ def test_nulls_and_nans_can_be_keys_but_only_once(bench: Workbench, tmp_path: Pa
         bench.measure(open_path(bench, tmp_path / "twice.parquet"), ["id"])
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Hear Ctrl-C also where the tests were started in the background by a shell, which has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_ctrl_c_is_heard_while_rows_are_compared(bench: Workbench, tmp_path: Path) -> None:
     duckdb.sql(
         "COPY (SELECT i, sin(i) AS x, i::VARCHAR AS s FROM range(4_000_000) t(i)) TO '{}'".format(
@@ -581,7 +590,6 @@ def test_ctrl_c_is_heard_while_rows_are_compared(bench: Workbench, tmp_path: Pat
     heard = threading.Event()
 
     def press() -> None:
-        # Who is not heard presses again: now and then a signal meets a moment that swallows it.
         time.sleep(0.2)
         while not heard.is_set():
             os.kill(os.getpid(), signal.SIGINT)

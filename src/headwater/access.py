@@ -25,6 +25,7 @@ __all__ = [
     "check_pattern",
     "check_role",
     "covers",
+    "is_pattern",
     "matches",
     "protected",
     "right_for",
@@ -119,7 +120,7 @@ def check_pattern(pattern: str) -> str:
     Raises:
         InvalidInputError: It is empty, or has characters that no name has.
     """
-    if not _PATTERN.fullmatch(pattern) or "**" in pattern:
+    if not is_pattern(pattern):
         raise InvalidInputError(
             f"not a pattern of model names: {shown(pattern)}",
             hint="write a name, or one with `*` for any run of characters, such as flight-*; * alone is every model",
@@ -127,9 +128,14 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def is_pattern(pattern: str) -> bool:
+    """Return whether a text is a pattern of model names."""
+    return _PATTERN.fullmatch(pattern) is not None and "**" not in pattern
+
+
 def matches(pattern: str, name: str) -> bool:
     """Return whether a pattern matches the whole of a name; one that is malformed matches nothing."""
-    if not _PATTERN.fullmatch(pattern) or "**" in pattern:
+    if not is_pattern(pattern):
         return False
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None
 

@@ -25,6 +25,7 @@ __all__ = [
     "Conflict",
     "MergeConflictError",
     "Place",
+    "Settling",
     "Side",
     "Standing",
     "Union",
@@ -33,7 +34,9 @@ __all__ = [
     "side_for",
 ]
 
-_SETTLED_BY_RULE = frozenset({"tombstone", "status", "gate", "check", "approval", "override", "role", "key"})
+_SETTLED_BY_RULE = frozenset(
+    {"tombstone", "status", "gate", "check", "approval", "override", "role", "key", "evaluation"}
+)
 """Kinds of which two may stand: what stands then is a rule of those who read them, such as `hidden stands`."""
 
 Place = tuple[str, str, str]
@@ -83,6 +86,14 @@ class Conflict:
     key: str
     ours: Side
     theirs: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """An event that settles a conflict: its value, and the events that it supersedes."""
+
+    value: str | None
+    prev: Sequence[str]
 
 
 class MergeConflictError(ConflictError):
@@ -150,11 +161,16 @@ class Union:
         return event_id in self._superseded
 
 
-def find_conflicts(union: Union) -> list[Conflict]:
-    """Return what would stand at two values, in order of name."""
+def find_conflicts(union: Union, besides: Callable[[Place], bool] = lambda place: False) -> list[Conflict]:
+    """Return what would stand at two values, in order of name.
+
+    Args:
+        union: What stands.
+        besides: Whether a place is none of its business.
+    """
     found = []
     for subject, kind, key in union.added:
-        if kind in _SETTLED_BY_RULE:
+        if kind in _SETTLED_BY_RULE or besides((subject, kind, key)):
             continue
         ours, theirs = union.ours(subject, kind, key), union.theirs(subject, kind, key)
         if ours and len({each.value for each in (*ours, *theirs)}) > 1:

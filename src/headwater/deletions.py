@@ -7,24 +7,16 @@ the versions of a deleted model; the union of two adds no such thing unasked. Kn
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from headwater.conflicts import Conflict, Place, Side, Standing, Union
+from headwater.conflicts import Conflict, Place, Settling, Side, Standing, Union
 from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.names import quote
 from headwater.tombstones import HIDDEN, RESTORED
 
-__all__ = ["Settling", "find_deletions", "settle"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settling:
-    """An event that settles a conflict: its value, and the events that it supersedes."""
-
-    value: str | None
-    prev: Sequence[str]
+__all__ = ["Deletion", "find_deletions", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +135,8 @@ def _of_place(union: Union, place: Place, decided: Mapping[Place, Settling | Non
     chosen = decided.get(place)
     value = chosen.value if chosen is not None else stands[-1].value
     saying = [each for each in stands if each.value == value]
+    if not saying:
+        return  # it is settled as neither has it now: as something that the target never had
     by, sides = saying[0], frozenset[str]().union(*(union.sides(each.tx) for each in saying))
     if place[1] == "alias":
         if value is not None:

@@ -100,10 +100,11 @@ def taken(output: Path, copy: Path, most: int) -> str:
         raise HeadwaterError("the command wrote no predictions", hint=hint) from None
     except OSError:
         raise InvalidInputError(f"{_WHAT} is not a plain file", hint=hint) from None
+    before = os.fstat(handle)
+    if not stat.S_ISREG(before.st_mode):
+        os.close(handle)
+        raise InvalidInputError(f"{_WHAT} is not a plain file", hint=hint)
     with os.fdopen(handle, "rb", buffering=0) as stream:
-        before = os.fstat(handle)
-        if not stat.S_ISREG(before.st_mode):
-            raise InvalidInputError(f"{_WHAT} is not a plain file", hint=hint)
         if before.st_size > most:
             raise InvalidInputError(f"{_WHAT} has {before.st_size:,} bytes, and {most:,} are allowed", hint=hint)
         start = stream.read(8)

@@ -21,7 +21,7 @@ from headwater.datasets import Datasets
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.evaluation_metrics import METRICS, by_group, scored
 from headwater.evaluation_model import Evaluated, Scoring
-from headwater.evaluation_rows import aligned, check_columns, most_bytes, pick_label, taken
+from headwater.evaluation_rows import GIVEN, aligned, check_columns, most_bytes, pick_label, taken
 from headwater.evaluation_store import FIXED, stored
 from headwater.ids import new_id
 from headwater.lake.objects import disk_errors
@@ -188,7 +188,7 @@ class Evaluations:
         if request.predict is not None:
             table = self._arrow(request)
             children.run(
-                partial(_call, request.predict, table, output),
+                partial(_call, request.predict, table, version.key, output),
                 folder=work,
                 variables={OUTPUT: str(output)},
                 timeout=timeout,
@@ -374,17 +374,21 @@ def _write(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _call(predict: Predict, table: pa.Table, output: Path) -> None:
-    """Write what a function predicts, in the child."""
+def _call(predict: Predict, table: pa.Table, key: Sequence[str], output: Path) -> None:
+    """Write what a function predicts, in the child; what it returns as values is of the rows in their order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     found = predict(table)
-    if not isinstance(found, pa.Table):
-        if isinstance(found, Mapping):
-            found = pa.table(dict(found))
-        elif hasattr(found, "__arrow_c_stream__") and hasattr(found, "columns"):
+    if isinstance(found, Mapping):
+        found = pa.table(dict(found))
+    elif not isinstance(found, pa.Table):
+        if hasattr(found, "__arrow_c_stream__") and hasattr(found, "columns"):
             found = pa.table(found)
         else:
-            found = pa.table({"prediction": pa.array(found)})
+            values = found if isinstance(found, pa.ChunkedArray) else pa.array(found)
+            if len(values) != len(table):
+                raise ValueError(f"{len(values)} predictions for {len(table)} rows")
+            columns = {each: table.column(each) for each in key if each not in GIVEN}
+            found = pa.table({**columns, "prediction": values})
     pq.write_table(found, output)

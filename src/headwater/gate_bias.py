@@ -16,7 +16,7 @@ from headwater.evaluation_metrics import METRICS, Group, by_group
 from headwater.evaluation_model import Evaluated, Scoring
 from headwater.evaluation_store import stored
 from headwater.gates import Ask, Finding
-from headwater.names import counted, quote
+from headwater.names import canonical_slice, counted
 from headwater.state import Fold
 from headwater.stored import build, row_by_id, row_of
 
@@ -61,7 +61,7 @@ def bias(ask: Ask) -> Finding:
     if len(judged) < 2:
         said = f"{counted(len(judged), 'group')} of {column} to compare"
         return Finding(required, said, False, f"{source}; a group has at least {counted(least, 'row')}", details)
-    gap, words = _widest(column, judged, names)
+    gap, words = _widest(judged, names)
     passed = gap <= limit
     details["gaps"] = gaps(judged, names)
     return Finding(required, f"{gap:.4g} ({words})", passed, source, details)
@@ -97,13 +97,13 @@ def _scoring(found: Evaluated, positive: object) -> Scoring:
     return Scoring("binary", str(positive).lower() if isinstance(positive, bool) else str(positive))
 
 
-def _widest(column: str, judged: Sequence[Group], names: Sequence[str]) -> tuple[float, str]:
+def _widest(judged: Sequence[Group], names: Sequence[str]) -> tuple[float, str]:
     """Return the greatest gap, and between which groups it is."""
     widths = gaps(judged, names)
     name = max(names, key=lambda each: widths[each])
     low = min(judged, key=lambda each: each.metrics[name])
     high = max(judged, key=lambda each: each.metrics[name])
-    words = " and ".join(f"{column}={quote(each.values[column])} {each.metrics[name]:.4g}" for each in (low, high))
+    words = " and ".join(f"{canonical_slice(dict(each.values))} {each.metrics[name]:.4g}" for each in (low, high))
     return widths[name], f"{_WORDS.get(name, name)}: {words}"
 
 
@@ -113,7 +113,7 @@ def _details(
     """Return each group's numbers, and why some were not judged or count as 0."""
     notes = []
     for each in groups:
-        value = f"{column}={quote(each.values[column])}"
+        value = canonical_slice(dict(each.values))
         if each.rows < least:
             notes.append(f"{value} is not judged: it has {counted(each.rows, 'row')}")
         elif each not in judged:

@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+from headwater import production
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.governance_model import Evaluation, GateResult
@@ -33,7 +33,7 @@ __all__ = [
 
 EVALUATORS: Mapping[str, str] = {
     "metric": "headwater.gate_metrics:metric",
-    "regression": "headwater.gate_metrics:regression",
+    "regression": "headwater.gate_regression:regression",
     "latency": "headwater.gate_latency:latency",
     "bias": "headwater.gate_bias:bias",
     "data": "headwater.gate_data:data",
@@ -45,12 +45,6 @@ EVALUATORS: Mapping[str, str] = {
     "approvals": "headwater.gate_records:approvals",
 }
 """By a gate's kind: the function `(ask: Ask) -> Finding` that answers it, imported when it is asked."""
-
-PATTERN = "pattern:"
-"""What the subject of a policy begins with that holds for every model whose name matches."""
-
-DATASET = "dataset:"
-"""What the subject of a dataset's policy begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +111,19 @@ def evaluate(
 
     Raises:
         IntegrityError: A policy, or what a gate reads, is not what was written.
+        ConflictError: Two branches put a version into production each, so there is none to compare with.
         LakeError: What a gate reads can't be read now.
     """
     model_id, number = fold.one("SELECT model_id, version FROM versions WHERE version_id = ?", version_id)
     digest, gates = gates_of(fold, model_id, stage)
     name = name_of(fold, model_id)
-    production = _production_of(fold, model_id)
+    current = production.production_of(fold, model_id)
     memo = {} if memo is None else memo
     share = 100.0 if traffic is None else traffic
     results = []
     for gate in gates:
         if gate.at_traffic is None or share >= gate.at_traffic:
-            ask = Ask(context, fold, gate, stage, traffic, version_id, model_id, number, name, production, memo)
+            ask = Ask(context, fold, gate, stage, traffic, version_id, model_id, number, name, current, memo)
             results.append(_asked(ask))
     return Evaluation(name, number, version_id, stage, fold.commit, digest, tuple(results))
 
@@ -166,16 +161,10 @@ def policies_of(fold: Fold, model_id: str) -> list[tuple[str, Policy]]:
     Raises:
         IntegrityError: One was not written by Headwater, or by a newer one.
     """
-    names = {name for (name,) in fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)}
-    rows = fold.rows(
-        "SELECT subject, value FROM events WHERE standing AND kind = 'policy' AND value IS NOT NULL"
-        " AND (subject = ? OR substr(subject, 1, ?) = ?) ORDER BY subject <> ?, subject, event_id",
-        *(model_id, len(PATTERN), PATTERN, model_id),
-    )
+    own = [(model_id, text) for _, text in fold.standing(model_id, "policy") if text is not None]
     held: dict[tuple[str, str], Policy] = {}
-    for subject, text in rows:
-        if subject == model_id or any(fnmatchcase(name, subject.removeprefix(PATTERN)) for name in names):
-            held.setdefault((subject, text), stored_policy(text))
+    for subject, text in [*own, *production.matching(fold, "policy", model_id)]:
+        held.setdefault((subject, text), stored_policy(text))
     return [(subject, policy) for (subject, _), policy in held.items()]
 
 
@@ -236,15 +225,6 @@ def _digest(policies: list[Policy]) -> str | None:
         return policies[0].digest
     together = "\n".join(sorted({policy.digest for policy in policies}))
     return hashlib.sha256(together.encode()).hexdigest() if policies else None
-
-
-def _production_of(fold: Fold, model_id: str) -> str | None:
-    row = fold.one(
-        "SELECT v.version_id FROM events e JOIN versions v ON v.version_id = e.subject WHERE e.standing"
-        " AND e.kind = 'stage' AND e.value = 'production' AND v.model_id = ? ORDER BY e.event_id DESC",
-        model_id,
-    )
-    return str(row[0]) if row is not None else None
 
 
 # -- results ----------------------------------------------------------------------------------------------------------

@@ -6,25 +6,31 @@ commutative, associative and idempotent (see `headwater.difference`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headwater import dataset_gates
 from headwater.ancestry import SETTLED, standing
-from headwater.conflicts import Conflict, MergeConflictError, Place, Union, find_conflicts, side_for
+from headwater.conflicts import Conflict, MergeConflictError, Union
 from headwater.context import Context
 from headwater.dataset_evaluation import DatasetEvaluation, DatasetRefusedError
-from headwater.deletions import Settling, find_deletions, settle
 from headwater.diff_words import Words
 from headwater.difference import Difference, check_keys, difference
+from headwater.endorsement import endorse
 from headwater.errors import InvalidInputError
 from headwater.fold import KIND, TX
 from headwater.lake import refs
+from headwater.merge_decision import Choice, Decision, decide
+from headwater.merge_model import MergeRefusedError, Replayed, refused
 from headwater.names import check_type, counted, shown
 from headwater.parted import parted_datasets
+from headwater.protected import Protected, find_protected, touches
+from headwater.replaying import Replaying, record
 from headwater.state import Fold
 from headwater.stored import Stored, row_by_id
+from headwater.together import together
 from headwater.tombstones import is_hidden
 from headwater.transaction import Transaction
 from headwater.withdrawn import told, withdrawn
@@ -67,6 +73,8 @@ class Merge:
         reverted_by: Commits of the target that undid what earlier merges of the source had brought.
         notes: What one has to know of it, in words: such reverts, and datasets that both went on from one version.
         datasets: What the target's gates found of the dataset versions that it brought.
+        replayed: What the source had decided and the target decided again, in order.
+        left: Names of what the source alone had decided and the target keeps as it was.
     """
 
     source: str
@@ -83,6 +91,8 @@ class Merge:
     reverted_by: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     datasets: tuple[DatasetEvaluation, ...] = ()
+    replayed: tuple[Replayed, ...] = ()
+    left: tuple[str, ...] = ()
 
     @property
     def up_to_date(self) -> bool:
@@ -137,110 +147,17 @@ class Merges:
             )
         check_type(source, "ref")
         target = self._target(into)
-        choice = dict(resolve or {})
         if ours and theirs:
             raise InvalidInputError("a merge takes ours or theirs, not both", hint="settle one by one with --resolve")
-        found = self._source(source, target)
-        source = called or source
-        measured: dict[Any, Any] = {}
-
-        def decide(fold: Fold, new: Difference) -> tuple[Merge, dict[Place, Settling]]:
-            check_keys(fold, new)
-            union = Union(fold, new)
-            chosen: dict[str, str] = {}
-            decided: dict[Place, Settling | None] = {}
-            conflicts: list[Conflict] = find_conflicts(union)
-            for each in conflicts:
-                side = side_for(each, ours=ours, theirs=theirs, resolve=choice)
-                place = (each.subject, each.kind, each.key)
-                decided[place] = None if side is None else Settling(side.raw, [*each.ours.events, *each.theirs.events])
-                if side is not None:
-                    chosen[each.name] = "ours" if side is each.ours else "theirs"
-            # What is deleted and used depends on where an alias is going to point.
-            deletions = find_deletions(union, decided)
-            for each in deletions:
-                side = side_for(each, ours=ours, theirs=theirs, resolve=choice)
-                if side is not None:
-                    chosen[each.name] = "ours" if side is each.ours else "theirs"
-                    decided |= settle(union, each, side, decided)
-            conflicts += deletions
-            unknown = choice.keys() - {each.name for each in conflicts}
-            if unknown:
-                names = ", ".join(each.name for each in conflicts)
-                raise InvalidInputError(
-                    f"there is no conflict {min(unknown)!r}",
-                    hint=f"there are {names}" if names else "there is none at all",
-                )
-            reverts = withdrawn(fold, standing(self._context.lake, fold, found, new.commits))
-            wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
-            return Merge(
-                source=source,
-                target=target.ref,
-                commit=None,
-                source_commit=found,
-                base=new.base,
-                transactions=sum(commit.metadata.get(KIND) != "merge" for commit in wrote),
-                rows=new.counts,
-                conflicts=tuple(conflicts),
-                settled=chosen,
-                dry_run=dry_run,
-                changes=len(Words(self._context.lake, fold, new).changed()),
-                reverted_by=reverts,
-                notes=(*told(source, reverts), *parted_datasets(fold, new)),
-                datasets=self._judged(fold, new, measured),
-            ), {place: event for place, event in decided.items() if event is not None}
-
-        def work(tx: Transaction) -> Merge:
-            new = difference(self._context.lake, tx.fold, found)
-            result, settling = decide(tx.fold, new)
-            if result.up_to_date:
-                return result
-            if len(result.settled) < len(result.conflicts):
-                open_ones = [each for each in result.conflicts if each.name not in result.settled]
-                raise MergeConflictError(open_ones, source, target.stands_for or target.ref)
-            _check_datasets(result)
-            tx.join(new)
-            for (subject, kind, key), event in settling.items():
-                tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {source}")
-            for change in self._context.lake.diff(new.base, found, "fence/"):
-                # Whoever decided on a model here while this was merged looks again.
-                tx.fence(change.path.rpartition("/")[2])
-            for each in result.datasets:
-                assert each.dataset_id is not None
-                dataset_gates.write(tx, each, each.dataset_id)
-            tx.subject = source
-            tx.message = f"merge {source} into {target.ref}: {result.words()}"
-            tx.metadata = {SOURCE: source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
-            return result
-
-        # Data is judged before others have to wait for this one.
-        with target.reading() as fold:
-            new = difference(self._context.lake, fold, found)
-            if dry_run:
-                return decide(fold, new)[0]
-            self._judged(fold, new, measured)
-        try:
-            landing = target.write("merge", work)
-        except DatasetRefusedError as error:
-            dataset_gates.record(target, error.evaluations, f"merge {source}")
-            raise
-        return replace(landing.result, commit=landing.commit)
-
-    def _judged(self, fold: Fold, new: Difference, measured: dict[Any, Any]) -> tuple[DatasetEvaluation, ...]:
-        """Return what the gates of a state find of the dataset versions that are new to it, where it has any."""
-        rows = new.rows.get("datasets", ())
-        gates = {name: dataset_gates.wanted(fold, name) for name in {str(row["name"]) for row in rows}}
-        brought = [row for row in rows if gates[row["name"]] is not None]
-        if not brought:
-            return ()
-        found = []
-        with self._context.folds.at(new.right) as there:
-            for row in sorted(brought, key=lambda row: (row["name"], row["dataset_id"])):
-                if not is_hidden(there, row["dataset_id"]):
-                    stored = Stored.of(there, row_by_id(there, row["dataset_id"]))
-                    asked = gates[row["name"]]
-                    found.append(dataset_gates.judge_stored(self._context.lake, stored, asked, fold.commit, measured))
-        return tuple(found)
+        found, branch = self._source(source, target)
+        return _Merging(
+            context=self._context,
+            target=target,
+            source=called or source,
+            found=found,
+            authority=branch == self._context.lake.default_branch,
+            choice=Choice(ours, theirs, dict(resolve or {})),
+        ).run(dry_run=dry_run)
 
     def _target(self, into: str | None) -> Context:
         it = self._context
@@ -252,7 +169,7 @@ class Merges:
         refs.head(it.lake, into)
         return replace(it, branch=into, commit=None, ref=into, stands_for="")
 
-    def _source(self, source: str, target: Context) -> str:
+    def _source(self, source: str, target: Context) -> tuple[str, str | None]:
         if "://" in source or source.startswith((".", "/")):
             raise InvalidInputError(
                 f"{source!r} is another lake, not a branch of this one",
@@ -263,7 +180,156 @@ class Merges:
             raise InvalidInputError(
                 f"{source!r} can't be merged into itself", hint="name another branch, or --into another one"
             )
-        return found.commit
+        return found.commit, found.branch
+
+
+class _AgainError(Exception):
+    """Something has to be decided again, which one transaction can't."""
+
+
+@dataclass
+class _Merging:
+    """One merge.
+
+    Attributes:
+        context: Where it was asked for.
+        target: What is merged into.
+        source: What is merged, as people call it.
+        found: Its commit.
+        authority: Whether it is the lake's default branch, whose decisions hold wherever they are merged.
+        choice: Which side is taken of what both changed.
+        judged: What gates found of data in an earlier attempt.
+        measured: What gates measured of versions in an earlier attempt.
+    """
+
+    context: Context
+    target: Context
+    source: str
+    found: str
+    authority: bool
+    choice: Choice
+    judged: dict[Any, Any] = field(default_factory=dict)
+    measured: dict[Any, Any] = field(default_factory=dict)
+
+    def run(self, *, dry_run: bool) -> Merge:
+        """Merge, or say what it would come to."""
+        # Data is judged before others have to wait for this one.
+        with self.target.reading() as fold:
+            result, decision = self._decide(fold, difference(self.context.lake, fold, self.found))
+        if dry_run:
+            result = replace(result, dry_run=True)
+            ready = decision.again and len(result.settled) == len(result.conflicts) and not _refused_data(result)
+            if not ready:
+                return result
+            return replace(together(self.target, self._trial, land=False), dry_run=True)
+        try:
+            if not decision.again:
+                with suppress(_AgainError):
+                    landing = self.target.write("merge", lambda tx: self._work(tx, alone=True)[0])
+                    return replace(landing.result, commit=landing.commit)
+            return together(self.target, self._build)
+        except DatasetRefusedError as error:
+            dataset_gates.record(self.target, error.evaluations, f"merge {self.source}")
+            raise
+        except MergeRefusedError as error:
+            record(self.target, error.refused, self.source)
+            raise
+
+    def _decide(self, fold: Fold, new: Difference) -> tuple[Merge, Decision]:
+        """Return what the merge comes to on a state, and what has to be done for it."""
+        check_keys(fold, new)
+        union = Union(fold, new)
+        decision = decide(union, self._protected(union), self.choice)
+        reverts = withdrawn(fold, standing(self.context.lake, fold, self.found, new.commits))
+        wrote = [commit for commit in new.commits if commit.metadata.get(TX) in new.transactions]
+        return Merge(
+            source=self.source,
+            target=self.target.ref,
+            commit=None,
+            source_commit=self.found,
+            base=new.base,
+            transactions=sum(commit.metadata.get(KIND) != "merge" for commit in wrote),
+            rows=new.counts,
+            conflicts=decision.conflicts,
+            settled=decision.settled,
+            changes=len(Words(self.context.lake, fold, new).changed()),
+            reverted_by=reverts,
+            notes=(*told(self.source, reverts), *parted_datasets(fold, new), *_told_left(decision.left)),
+            datasets=self._judged(fold, new),
+            left=decision.left,
+        ), decision
+
+    def _protected(self, union: Union) -> Protected:
+        if not touches(union):
+            return Protected()
+        with self.context.folds.at(self.found) as there:
+            return find_protected(union, there, authority=self.authority)
+
+    def _work(self, tx: Transaction, *, alone: bool) -> tuple[Merge, Decision]:
+        """Unite the two; what governance protects stays as the target has it.
+
+        Raises:
+            _AgainError: Something has to be decided again, and this transaction is alone.
+        """
+        new = difference(self.context.lake, tx.fold, self.found)
+        result, decision = self._decide(tx.fold, new)
+        if result.up_to_date:
+            return result, decision
+        if len(result.settled) < len(result.conflicts):
+            open_ones = [each for each in result.conflicts if each.name not in result.settled]
+            raise MergeConflictError(open_ones, self.source, self.target.stands_for or self.target.ref)
+        _check_datasets(result)
+        if alone and decision.again:
+            raise _AgainError
+        tx.join(new)
+        endorse(tx, self.context.folds, self.found)
+        for (subject, kind, key), event in decision.settling.items():
+            tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {self.source}")
+        for change in self.context.lake.diff(new.base, self.found, "fence/"):
+            # Whoever decided on a model here while this was merged looks again.
+            tx.put(change.path, tx.tx.encode())
+        for each in result.datasets:
+            assert each.dataset_id is not None
+            dataset_gates.write(tx, each, each.dataset_id)
+        tx.subject = self.source
+        tx.message = f"merge {self.source} into {self.target.ref}: {result.words()}"
+        tx.metadata = {SOURCE: self.source} | ({SETTLED: str(len(result.settled))} if result.settled else {})
+        return result, decision
+
+    # -- deciding again -----------------------------------------------------------------------------------------
+    def _build(self, context: Context) -> Merge:
+        """Merge, then decide again what the source decided, each in a transaction of its own."""
+        result = self._trial(context)
+        failed = [each for each in result.replayed if not each.passed]
+        if failed:
+            raise refused(failed, self.source, self.target.stands_for or self.target.ref)
+        return result
+
+    def _trial(self, context: Context) -> Merge:
+        landing = context.write("merge", lambda tx: self._work(tx, alone=False))
+        result, decision = landing.result
+        if result.up_to_date:
+            return result
+        replaying = Replaying(context, f"merge of {self.source}", self.measured)
+        found = replaying.run(decision.replays, decision.rules)
+        return replace(result, commit=landing.commit, replayed=tuple(found))
+
+    # -- data ---------------------------------------------------------------------------------------------------
+    def _judged(self, fold: Fold, new: Difference) -> tuple[DatasetEvaluation, ...]:
+        """Return what the gates of a state find of the dataset versions that are new to it, where it has any."""
+        rows = new.rows.get("datasets", ())
+        gates = {name: dataset_gates.wanted(fold, name) for name in {str(row["name"]) for row in rows}}
+        brought = [row for row in rows if gates[row["name"]] is not None]
+        if not brought:
+            return ()
+        found = []
+        with self.context.folds.at(new.right) as there:
+            for row in sorted(brought, key=lambda row: (row["name"], row["dataset_id"])):
+                if not is_hidden(there, row["dataset_id"]):
+                    stored = Stored.of(there, row_by_id(there, row["dataset_id"]))
+                    asked = gates[row["name"]]
+                    found.append(dataset_gates.judge_stored(self.context.lake, stored, asked, fold.commit, self.judged))
+        return tuple(found)
 
 
 def _check_datasets(result: Merge) -> None:
@@ -272,8 +338,17 @@ def _check_datasets(result: Merge) -> None:
     Raises:
         DatasetRefusedError: One does.
     """
-    refused = [each for each in result.datasets if not each.passed]
-    if refused:
+    bad = _refused_data(result)
+    if bad:
         raise DatasetRefusedError(
-            refused, hint=f"mend the data on {result.source} and merge again: what is deleted there is not judged"
+            bad, hint=f"mend the data on {result.source} and merge again: what is deleted there is not judged"
         )
+
+
+def _refused_data(result: Merge) -> list[DatasetEvaluation]:
+    return [each for each in result.datasets if not each.passed]
+
+
+def _told_left(names: Iterable[str]) -> list[str]:
+    """Return, in words, what the target keeps as it is."""
+    return [f"{name} stays as it was: the source's was left" for name in names]

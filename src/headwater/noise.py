@@ -76,9 +76,10 @@ def wilson(rate: float, rows: int, z: float) -> tuple[float, float]:
 
 
 def least_drop_of_rates(before: float, after: float, rows: int, confidence: float) -> float:
-    """Return by how much a rate fell at the least, by Newcombe's hybrid score interval (Stat. Med. 17, 1998, method 10).
+    """Return by how much a rate fell at the least.
 
-    The interval is that of independent samples, so for the same rows it is wider than need be.
+    That is Newcombe's hybrid score interval (R. G. Newcombe, Statistics in Medicine 17, 1998,
+    method 10), that of independent samples: for the same rows it is wider than need be.
 
     Args:
         before: From 0 to 1.
@@ -93,9 +94,9 @@ def least_drop_of_rates(before: float, after: float, rows: int, confidence: floa
 
 
 # -- the same rows ----------------------------------------------------------------------------------------------------
-def paired(metric: str, before: Rows, after: Rows, *, lower_is_better: bool, confidence: float, tolerance: float) -> (
-    Pair | None
-):
+def paired(
+    metric: str, before: Rows, after: Rows, *, lower_is_better: bool, confidence: float, tolerance: float
+) -> Pair | None:
     """Compare a metric of two versions over the same rows.
 
     Args:
@@ -190,7 +191,8 @@ def _value(metric: str, columns: Sequence[Any]) -> float:
     if metric == "auc":
         return _auc(*columns)
     means = [float(pc.mean(column).as_py()) for column in columns]
-    return _OF_MEANS.get(metric, lambda only: only)(*means)
+    of_means = _OF_MEANS.get(metric)
+    return means[0] if of_means is None else of_means(*means)
 
 
 def _share(part: float, whole: float) -> float:

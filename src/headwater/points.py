@@ -79,9 +79,7 @@ def of_version(lake: Lake, fold: Fold, version_id: str) -> list[dict[str, Any]]:
     """
     columns = ("tx", "key", "slice", "dataset_id", "source", "step", "value", "ordinal")
     return [
-        row
-        for part in _read(lake, fold, {"version_id": (version_id, version_id)}, columns)
-        for row in part.to_pylist()
+        row for part in _read(lake, fold, {"version_id": (version_id, version_id)}, columns) for row in part.to_pylist()
     ]
 
 

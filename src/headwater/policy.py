@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from headwater.access import ROLES
 from headwater.errors import InvalidInputError
 from headwater.names import check_text, shown
 from headwater.policy_lines import Path, line_of, lines_of
@@ -20,7 +21,6 @@ from headwater.policy_options import (
     NEEDED,
     OF_DATASET,
     OPTIONS,
-    ROLES,
     WrongError,
     near,
     number,
@@ -30,7 +30,7 @@ from headwater.policy_options import (
     word,
 )
 
-__all__ = ["ROLES", "STAGES", "Approvals", "Gate", "Policy", "StagePolicy", "parse_policy", "seconds_of"]
+__all__ = ["STAGES", "Approvals", "Gate", "Policy", "StagePolicy", "parse_policy", "seconds_of"]
 
 STAGES = ("development", "staging", "production")
 """The stages that gates can stand before."""

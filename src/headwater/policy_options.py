@@ -18,7 +18,6 @@ __all__ = [
     "NEEDED",
     "OF_DATASET",
     "OPTIONS",
-    "ROLES",
     "WrongError",
     "near",
     "number",
@@ -27,8 +26,6 @@ __all__ = [
     "whole",
     "word",
 ]
-
-ROLES = ("viewer", "author", "reviewer", "deployer", "admin")
 
 
 class WrongError(Exception):

@@ -27,6 +27,7 @@ __all__ = [
     "PRODUCTION",
     "STAGES",
     "Entry",
+    "add_deployment",
     "canaries_of",
     "entered",
     "faces",
@@ -40,6 +41,7 @@ __all__ = [
     "serving_in",
     "set_canary",
     "stage_of",
+    "was_in",
     "withdraw",
 ]
 
@@ -113,9 +115,7 @@ def entered(fold: Fold, model_id: str) -> list[str]:
     A rollback takes the newest ones away until the one that it went back to is the last.
     """
     rows = fold.rows(
-        "SELECT e.value, c.kind FROM events e LEFT JOIN commits c ON c.tx = e.tx"
-        " WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ? AND e.value IS NOT NULL"
-        " ORDER BY c.position, e.event_id",
+        f"SELECT e.value, c.kind {_STOOD} AND e.value IS NOT NULL ORDER BY c.position, e.event_id",
         model_id,
         CHAMPION,
     )
@@ -127,6 +127,20 @@ def entered(fold: Fold, model_id: str) -> list[str]:
         elif not stack or stack[-1] != version_id:
             stack.append(version_id)
     return stack
+
+
+def was_in(fold: Fold, model_id: str, version_id: str) -> bool:
+    """Return whether a version was in production at any time: then a rollback may go back to it."""
+    return fold.one(f"SELECT 1 {_STOOD} AND e.value = ?", model_id, CHAMPION, version_id) is not None
+
+
+_STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ?
+    AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)
+    AND ((SELECT l.brought FROM commits l WHERE l.id = c.landed) IS c.tx OR NOT EXISTS (
+        SELECT 1 FROM events o JOIN commits d ON d.tx = o.tx, json_each(o.prev) p WHERE o.subject = e.subject
+        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position
+        AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = o.event_id AND NOT r.impostor)))"""
+"""Events of an alias that stood on this branch: what came with a merge that settled it otherwise never did."""
 
 
 def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
@@ -150,21 +164,24 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
 
 
 def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
-    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) a name of the model matches."""
-    names = _names(fold, model_id)
+    """Yield (subject, value) of the standing events of a kind whose pattern (`pattern:GLOB`) matches a model.
+
+    It does by any name that the model has or had: a rename takes no model out of what was set for it.
+    """
     rows = fold.rows(
         "SELECT subject, value FROM events WHERE standing AND kind = ? AND value IS NOT NULL"
         " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
         kind,
     )
     for subject, value in rows:
-        if any(matches(subject.removeprefix("pattern:"), name) for name in names):
+        if matches_any(fold, model_id, subject.removeprefix("pattern:")):
             yield subject, value
 
 
-def _names(fold: Fold, model_id: str) -> list[str]:
-    """Return every name that a model has or had: a rename takes it out of no rule."""
-    return [name for (name,) in fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)]
+def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
+    """Return whether a pattern matches any name that a model has or had."""
+    names = fold.rows("SELECT DISTINCT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+    return any(matches(glob, name) for (name,) in names if name is not None)
 
 
 def governed(fold: Fold, model_id: str) -> bool:
@@ -175,9 +192,8 @@ def governed(fold: Fold, model_id: str) -> bool:
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    names = _names(fold, model_id)
     rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(matches(key.partition(" ")[2], name) for (key,) in rows for name in names)
+    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------
@@ -221,7 +237,7 @@ def put_in_production(
 
     entries = serve(tx, model_id, PRODUCTION, change, reason)
     given = next(each["percent"] for each in entries if each["deployment_id"] == deployment_id)
-    _add_deployment(tx, model_id, new, PRODUCTION, given)
+    add_deployment(tx, model_id, new, PRODUCTION, given)
     for other in dict.fromkeys([*(each["version_id"] for each in live), *filter(None, champions)]):
         if other != version_id and stage_of(tx.fold, other) != "archived":
             tx.event(other, "stage", "archived", reason=reason)
@@ -267,7 +283,7 @@ def set_canary(
 
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
-        _add_deployment(tx, model_id, new, PRODUCTION, percent)
+        add_deployment(tx, model_id, new, PRODUCTION, percent)
         if stage_of(tx.fold, version_id) in ("none", "development"):
             _enter(tx, version_id, "staging", reason)
     return chosen
@@ -322,7 +338,8 @@ def serve(
     return entries
 
 
-def _add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
+def add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
+    """Write the row and the edge of a deployment, as `entry` lists it."""
     tx.append(
         "deployments",
         deployment_id=entry["deployment_id"],

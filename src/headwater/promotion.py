@@ -70,11 +70,13 @@ class Promotions:
 
     Args:
         context: What to work with.
+        measured: What gates measured for the same promotion before, and measure now; by what they measured it of.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, measured: dict[Any, Any] | None = None) -> None:
         self._context = context
         self._versions = Versions(context)
+        self._measured = measured
 
     # -- promoting ----------------------------------------------------------------------------------------------
     def promote(
@@ -262,7 +264,7 @@ class Promotions:
     # -- how ----------------------------------------------------------------------------------------------------
     def _run(self, kind: str, wish: _Wish) -> Promotion:
         """Decide outside the transaction, then again inside it, and land what was decided or record the refusal."""
-        memo: dict[Any, Any] = {}
+        memo: dict[Any, Any] = {} if self._measured is None else self._measured
         try:
             self._context.check_writable()
             with self._context.reading() as fold:
@@ -530,7 +532,7 @@ def _target(fold: Fold, model_id: str, to: int | None) -> str:
         row = fold.one("SELECT version_id FROM versions WHERE model_id = ? AND version = ?", model_id, to)
         if row is None or not production.is_there(fold, row[0]):
             raise NotFoundError(f"there is no version {name}/{to}", hint=f"`headwater versions {name}` lists them")
-        if fold.one(_WAS_CHAMPION, model_id, CHAMPION, row[0]) is None:
+        if not production.was_in(fold, model_id, row[0]):
             raise GateFailedError(
                 f"{name}/{to} was never in production, so there is no going back to it",
                 hint=f"`headwater promote {name}/{to} --to production` asks its gates",
@@ -547,9 +549,6 @@ def _target(fold: Fold, model_id: str, to: int | None) -> str:
         f"there is nothing to roll {name} back to: no other version was in production before",
         hint=f"`headwater history {name}` tells its story",
     )
-
-
-_WAS_CHAMPION = "SELECT 1 FROM events WHERE subject = ? AND kind = 'alias' AND key = ? AND value = ?"
 
 
 def _number(fold: Fold, version_id: str) -> int:

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater import tables
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, IntegrityError
 from headwater.fold import SCHEMA, TX, fold_commits, fold_rows
 from headwater.lake.base import Lake
 from headwater.lookup import model_id_of
+from headwater.marking import is_signed
 from headwater.names import ModelRef
 from headwater.state import Fold
 
@@ -33,6 +34,9 @@ def small_fold(lake: Lake, commit: str, ref: ModelRef) -> Fold | None:
     connection.executescript(SCHEMA)
     fold = Fold(connection, commit)
     try:
+        if is_signed(lake, commit):
+            # Whether an event has force is told by all of history.
+            return None
         fold_rows(connection, "events", _standing(lake, commit))
         model_id = model_id_of(fold, ref.name)
         if ref.alias is not None:
@@ -56,6 +60,8 @@ def small_fold(lake: Lake, commit: str, ref: ModelRef) -> Fold | None:
 def _standing(lake: Lake, commit: str) -> Iterator[dict[str, Any]]:
     """Yield the events that nothing supersedes; what they supersede is gone, so `prev` is left empty."""
     events = tables.read(lake, commit, "events", tables.load(lake, commit, "events").files)
+    if any(events.column("signature").to_pylist()):
+        raise IntegrityError("events are signed, and the marker says that they are not")
     superseded = {event for prev in events.column("prev").to_pylist() for event in prev}
     for position, event in enumerate(events.column("event_id").to_pylist()):
         if event not in superseded:

@@ -164,6 +164,9 @@ class Registration:
         newest = fold.one("SELECT max(version) FROM versions WHERE model_id = ?", model_id)[0] or 0
         number = tx.cut(f"version/{model_id}", after=newest)
         tx.fence(model_id)
+        if tx.root is not None:
+            # A row can be forged, and what is signed can't: this says which artifact was registered.
+            tx.event(version_id, "registered", row["digest"])
         tx.subject = f"{quote(name)}/{number}"
         tx.message = f"register {quote(name)}/{number}"
         tx.append(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, overload
 
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
     from headwater.evaluation_model import Evaluated
-    from headwater.governance_model import Promotion
+    from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
+    from headwater.history_model import HistoryEntry, ModelMoment
+    from headwater.trust_model import Grant, Key
 
 __all__ = ["Governance"]
 
@@ -118,6 +122,161 @@ class Governance(Services):
         """
         return self._promotions.rollback(name, to, reason=reason)
 
+    # -- gates --------------------------------------------------------------------------------------------------
+    def set_gates(self, name: str, policy: str | os.PathLike[str], *, reason: str | None = None) -> PolicyText:
+        """Make a policy hold: the gates that stand before the stages of a model.
+
+        All policies that match a model hold together: its own, and those of patterns. It takes the place of the one of
+        the same name; where that says the same already, nothing is written.
+
+        Args:
+            name: A model; a pattern of names such as `flight-*`; or `dataset:NAME`, for gates on a dataset's versions.
+            policy: A TOML file; or the TOML itself, a text with a `[` or a line break in it. See `docs/gates.md`.
+            reason: Why; kept with the change.
+
+        Raises:
+            InvalidInputError: The policy can't be read, or says something that no gate can; the message names the line.
+            NotFoundError: There is no such model, or no such file.
+            PermissionDeniedError: The actor has no role that may do it.
+            LakeError: The file can't be read.
+        """
+        return self._policies.set(name, policy, reason=reason)
+
+    def delete_gates(self, name: str, *, reason: str | None = None) -> None:
+        """Take the policy of a model, pattern or dataset away.
+
+        Args:
+            name: As for `set_gates`.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: It has none, or there is no such model.
+            PermissionDeniedError: The actor has no role that may do it.
+        """
+        self._policies.delete(name, reason=reason)
+
+    def gates(self, name: str | None = None) -> list[PolicyText]:
+        """Return the policies that hold for a model, its own first; of a pattern or `dataset:NAME`, that one.
+
+        Args:
+            name: As for `set_gates`; None for every policy of the lake.
+
+        Raises:
+            NotFoundError: There is no such model.
+            IntegrityError: Something other than Headwater wrote one.
+        """
+        return self._policies.list() if name is None else self._policies.show(name)
+
+    def check_gates(self, reference: str, to: str = "production", *, traffic: float | None = None) -> Evaluation:
+        """Ask the gates that stand before a stage of a version, as `promote` would; nothing is written.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            to: `development`, `staging` or `production`.
+            traffic: Percent of production's requests that it would get; all unless given.
+
+        Returns:
+            What each gate found: `passed` is whether all passed, also where there is none.
+
+        Raises:
+            NotFoundError: There is no such version.
+            InvalidInputError: That is no stage that gates stand before, or no percentage.
+            ConflictError: Two branches put a version into production each, so there is none to compare with.
+        """
+        return self._policies.check(reference, to, traffic=traffic)
+
+    # -- what people record -------------------------------------------------------------------------------------
+    def record_check(
+        self, reference: str, name: str, *, passed: bool, url: str | None = None, detail: str | None = None
+    ) -> Check:
+        """Record a named result for a version, such as that of integration tests; a later one takes its place.
+
+        Where two branches recorded it differently, a failure stands until it is recorded anew.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            name: What the gate that asks for it calls it, such as `integration`.
+            passed: Whether it passed.
+            url: Where more is to be seen; `https://` or `http://`.
+            detail: Up to 10,000 characters.
+
+        Raises:
+            NotFoundError: There is no such version.
+            InvalidInputError: The name or the URL can't be one.
+            PermissionDeniedError: The actor has no role that may do it.
+        """
+        return self._records.record(reference, name, passed=passed, url=url, detail=detail)
+
+    def checks(self, reference: str) -> list[Check]:
+        """Return the checks that were recorded for a version, by name.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        return self._records.checks(reference)
+
+    def approve(self, reference: str, to: str, *, withdraw: bool = False, reason: str | None = None) -> Approval:
+        """Say that a version may enter a stage, on this branch; where that was said already, nothing is written.
+
+        Whether it counts is asked when the version is promoted: of whoever holds the policy's role then.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            to: The stage.
+            withdraw: Take it back instead.
+            reason: Why; kept with it.
+
+        Raises:
+            NotFoundError: There is no such version; or nothing that could be taken back.
+            PermissionDeniedError: It is the actor's own version, or he has no role that may do it.
+            InvalidInputError: That is no stage that anything is approved for.
+        """
+        return self._records.approve(reference, to, withdraw=withdraw, reason=reason)
+
+    def approvals(self, reference: str) -> list[Approval]:
+        """Return what people said of a version, oldest first; what was withdrawn too.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        return self._records.approvals(reference)
+
+    def check_card(self, reference: str) -> CardCheck:
+        """Return what a version's card says, and what it lacks to be complete.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        return self._records.check_card(reference)
+
+    # -- history ------------------------------------------------------------------------------------------------
+    @overload
+    def history(self, name: str, *, limit: int | None = None) -> list[HistoryEntry]: ...
+
+    @overload
+    def history(self, name: str, *, at: datetime | str, limit: int | None = None) -> ModelMoment: ...
+
+    def history(
+        self, name: str, *, at: datetime | str | None = None, limit: int | None = None
+    ) -> list[HistoryEntry] | ModelMoment:
+        """Return the story of a model, newest first; or what it was at a time, with its story until then.
+
+        A transaction is one entry, and its gates, approvals, overrides and changes are told in words. The order is that
+        in which things reached the branch, whatever any clock said: what was at a time is what `main@{time}` had.
+
+        Args:
+            name: The model; for a time, the name may also be the one that it had then.
+            at: A time with its zone, or as text (`2026-11-01`, `2026-11-01T12:00:00Z`; without a zone it is UTC).
+            limit: No more entries than so many.
+
+        Raises:
+            NotFoundError: There is no such model, or there was none yet.
+            InvalidInputError: That is no model's name, no time, or it does not say its zone.
+        """
+        if at is None:
+            return self._chronicle.tell(name, limit=limit)
+        return self._chronicle.moment(name, at, limit=limit)
+
     # -- evaluating ---------------------------------------------------------------------------------------------
     def evaluate(
         self,
@@ -173,3 +332,78 @@ class Governance(Services):
             timeout=timeout,
             echo=echo,
         )
+
+    # -- roles and keys -----------------------------------------------------------------------------------------
+    def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Give somebody a role on some models; one that he holds already is not written again.
+
+        In a signed lake it is bound to his keys. If none is enrolled, and this machine has a public one of his, that is
+        enrolled in the same commit.
+
+        Args:
+            role: `viewer`, `author`, `reviewer`, `deployer` or `admin`.
+            who: The actor's name; `actor:NAME` is the same.
+            on: The name of a model, or a pattern in which `*` is any run of characters. It matches the names that
+                models were made with, so that a rename gives nobody a right; a present name is looked up.
+            reason: Why; kept with the change.
+
+        Returns:
+            What he holds now, one for each of his keys.
+
+        Raises:
+            InvalidInputError: That is no role, or no pattern.
+            NotFoundError: The lake is signed, and there is no key of his.
+            ConflictError: The one that this machine has was revoked.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.grant(role, who, on, reason=reason)
+
+    def revoke_role(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
+        """Take a role from somebody; what he did while he held it stays.
+
+        Arguments are those of `grant`.
+
+        Raises:
+            NotFoundError: He does not hold it.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin there.
+        """
+        return self._roles.revoke(role, who, on, reason=reason)
+
+    def roles(self) -> list[Grant]:
+        """Return who holds which role, by name."""
+        return self._roles.granted()
+
+    def add_key(self, name: str, public: str | None = None, *, reason: str | None = None) -> Key:
+        """Enrol a public key in a signed lake: what it signs is that actor's from now on.
+
+        Args:
+            name: The actor.
+            public: `ed25519 BASE64 NAME`, or the Base64 alone; by default the one that this machine has of him.
+            reason: Why; kept with the change.
+
+        Raises:
+            InvalidInputError: That is no key, or the lake is not signed.
+            NotFoundError: This machine has none of his.
+            ConflictError: It was revoked, or stands for another name.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.add_key(name, public, reason=reason)
+
+    def revoke_key(self, which: str, *, reason: str | None = None) -> list[Key]:
+        """Revoke keys: what they signed before stays, and what they sign from now on has no force.
+
+        Args:
+            which: An actor's name, for all of his, or the ID of one.
+            reason: Why; kept with the change.
+
+        Raises:
+            NotFoundError: There is none.
+            ConflictError: Nobody would be left who may govern the lake.
+            PermissionDeniedError: The actor is no admin of the whole lake.
+        """
+        return self._roles.revoke_key(which, reason=reason)
+
+    def keys(self) -> list[Key]:
+        """Return the keys that the lake knows, and those that are on this machine only, by name."""
+        return self._roles.keys()

@@ -12,6 +12,7 @@ from headwater.versions import Versions
 
 if TYPE_CHECKING:
     from headwater.branching import Branches
+    from headwater.chronicle import Chronicle
     from headwater.collection import Collection
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from headwater.merge import Merges
     from headwater.moving import Moving
     from headwater.notifications import Notifications
+    from headwater.policies import Policies
     from headwater.prediction_log import PredictionLogger
     from headwater.predictions import Predictions
     from headwater.promotion import Promotions
     from headwater.query import Queries
     from headwater.readers import Readers
+    from headwater.records import Records
     from headwater.registration import Registration
     from headwater.reproduction import Reproductions
+    from headwater.roles import Roles
     from headwater.routing import Router
     from headwater.runfiles import RunFiles
     from headwater.serving import Deployments
@@ -85,6 +89,12 @@ class Services:
         from headwater.history import History
 
         return History(self._context)
+
+    @cached_property
+    def _chronicle(self) -> Chronicle:
+        from headwater.chronicle import Chronicle
+
+        return Chronicle(self._context)
 
     @cached_property
     def _branches(self) -> Branches:
@@ -157,6 +167,24 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from headwater.policies import Policies
+
+        return Policies(self._context)
+
+    @cached_property
+    def _records(self) -> Records:
+        from headwater.records import Records
+
+        return Records(self._context)
+
+    @cached_property
+    def _roles(self) -> Roles:
+        from headwater.roles import Roles
+
+        return Roles(self._context)
 
     @cached_property
     def _router(self) -> Router:

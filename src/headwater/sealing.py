@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from headwater.keys import Signer
 from headwater.signatures import digest_of, named_versions, sign, summary
 from headwater.state import Fold
 from headwater.trust import ACTOR, Judge, Root
+from headwater.verdicts import ENDORSEMENT
 
-__all__ = ["principal_of", "seal"]
+__all__ = ["principal_of", "rows_endorsed", "seal"]
 
 
 def seal(
@@ -75,6 +77,10 @@ def _seal(
         refusal = judge.refusal(row, principal)
         if refusal is not None:
             raise PermissionDeniedError(refusal.message, hint=refusal.hint)
+        for each in rows_endorsed(row, events):
+            refusal = judge.refusal_of_brought(each, principal)
+            if refusal is not None:
+                raise PermissionDeniedError(f"the merge brings a {each['kind']}: {refusal.message}", hint=refusal.hint)
     if key is not None and root is not None:
         for row in own:
             digests = judge.digests(named_versions(row))
@@ -117,3 +123,11 @@ def _checked(judge: Judge, key: Signer, actor: str) -> str:
             hint=f"act as --actor {found['name']}, or sign with a key of {actor}",
         )
     return key.key_id
+
+
+def rows_endorsed(row: Any, events: Sequence[Any]) -> list[Any]:
+    """Return those of some events that an event vouches for."""
+    if row["kind"] != ENDORSEMENT:
+        return []
+    named = json.loads(row["value"])
+    return [each for each in events if each["event_id"] in named]

@@ -196,16 +196,18 @@ class Transaction:
         """Make this transaction conflict with any other that decides on the same model."""
         self.objects[f"fence/{model_id[-1]}/{model_id}"] = self.tx.encode()
 
-    def fence_all(self) -> None:
+    def fence_all(self, *, always: bool = False) -> None:
         """Make this transaction conflict with any other that changes roles, or policies of more than one model.
 
-        Does nothing where there are none: then those that decide on different models need not wait for each other.
+        Args:
+            always: Also where there are none, because this makes one. Else nothing is done there: those that decide on
+                different models need not wait for each other.
         """
         rule = (
             "SELECT 1 FROM events WHERE standing AND (kind = 'role'"
             " OR (kind = 'policy' AND subject >= 'pattern:' AND subject < 'pattern;'))"
         )
-        if self.fold.signed or self.fold.one(rule) is not None:
+        if always or self.fold.signed or self.fold.one(rule) is not None:
             self.objects["fence/_all"] = self.tx.encode()
 
     def claim(self, key: str, value: str) -> str:
@@ -255,6 +257,8 @@ class Writer:
         self._lake = lake
         self._folds = folds
         self.only = only
+        self.signs_for = ""
+        self._queued = False
         self.signed = False
         self.event_kinds: set[str] = set()
         """Kinds of the events that it has landed."""
@@ -271,6 +275,20 @@ class Writer:
         if actor not in self._signers:
             self._signers[actor] = load_signer(actor)
         return self._signers[actor]
+
+    def beside(self, branch: str, *, signs_for: str, queued: bool) -> Writer:
+        """Return a writer of one hidden branch, to which another one is moved when all is written.
+
+        Args:
+            branch: The hidden branch.
+            signs_for: The branch that events are signed for; empty: they are not, as in any rehearsal.
+            queued: Whether the caller has this machine's other writers wait already.
+        """
+        made = Writer(self._lake, self._folds, only=branch)
+        made.signs_for, made._queued, made.signed = signs_for, queued, self.signed and bool(signs_for)
+        made._signers = self._signers
+        made.event_kinds = self.event_kinds if signs_for else set()
+        return made
 
     def run(
         self,
@@ -312,7 +330,7 @@ class Writer:
             prepare()  # before others have to wait for it
             for attempt in range(_ATTEMPTS):
                 try:
-                    with self._lake.exclusive():
+                    with contextlib.nullcontext() if self._queued else self._lake.exclusive():
                         with self._folds.at_head(branch) as fold:
                             landing, forward = self._attempt(branch, fold, branches, tx, kind, actor, work)
                         forward()
@@ -336,7 +354,7 @@ class Writer:
     ) -> tuple[Landing[Result], Callable[[], None]]:
         """Try once; return what came of it, and what brings the fold forward when it is no longer being read."""
         branches.bring_to(fold.commit, {ACTOR: actor, AT: str(max(now_micros(), fold.micros()))})
-        rehearsed = branch.startswith(REHEARSAL_PREFIX)
+        rehearsed = branch.startswith(REHEARSAL_PREFIX) and not self.signs_for
         transaction = Transaction(self._lake, fold, branches.name, tx, actor, rehearsed=rehearsed)
         result = work(transaction)
         if not (transaction.rows or transaction.bulk or transaction.files or transaction.objects):
@@ -346,7 +364,7 @@ class Writer:
             transaction.rows,
             tx=tx,
             actor=actor,
-            branch=branch,
+            branch=self.signs_for or branch,
             root=transaction.root,
             signer=None if rehearsed else partial(self.signer, actor),
         )

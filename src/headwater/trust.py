@@ -18,13 +18,14 @@ from headwater.access import (
     WORDS,
     WRITE,
     covers,
+    is_pattern,
     matches,
     right_for,
 )
 from headwater.access import protected as is_protected
 from headwater.keys import key_id, raw_of
 from headwater.names import quote, shown
-from headwater.signatures import Signature, named_versions, verify
+from headwater.signatures import Signature, named_versions, parse, verify
 
 __all__ = ["ACTOR", "DATASET", "PATTERN", "Judge", "Refusal", "Root", "Rows", "first_name"]
 
@@ -88,6 +89,17 @@ def first_name(rows: Rows, model_id: str) -> str | None:
     return str(found[0][0]) if found else None
 
 
+def _key_of(value: str | None, principal: str) -> dict[str, Any] | None:
+    """Return what the value of an event of kind `key` says of the key that it is about; None where it is none."""
+    try:
+        said = json.loads(value or "null")
+        if key_id(raw_of(str(said["public"]))) == principal:
+            return {"public": str(said["public"]), "name": str(said["name"]), "revoked": bool(said["revoked"])}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
 _PLACE = """SELECT subject, kind, key FROM events WHERE event_id = ?1
     UNION ALL SELECT subject, kind, key FROM refused WHERE event_id = ?1"""
 """What was refused here may have force elsewhere, and who settles that names it."""
@@ -120,12 +132,8 @@ class Judge:
         for (value,) in self.rows(
             "SELECT value FROM events WHERE standing AND kind = 'key' AND subject = ? AND key = ''", principal
         ):
-            try:
-                said = json.loads(value or "null")
-                if key_id(raw_of(str(said["public"]))) == principal:
-                    found.append({"public": said["public"], "name": said["name"], "revoked": bool(said["revoked"])})
-            except (ValueError, KeyError, TypeError):
-                continue
+            said = _key_of(value, principal)
+            found += [] if said is None else [said]
         if not found and self.root is not None and self.root.key_id == principal:
             return {"public": self.root.public, "name": self.root.name, "revoked": False}
         return max(found, key=lambda each: bool(each["revoked"]), default=None)
@@ -275,11 +283,37 @@ class Judge:
                 return self._denied(principal, right, target)
         return None
 
+    def refusal_of_brought(self, row: Mapping[str, Any], merger: str) -> Refusal | None:
+        """Return why an event that a merge brought has no force, or None where it has.
+
+        It has if whoever merged it may do the same here, or whoever signed it for the other branch may.
+
+        Args:
+            row: The event.
+            merger: Who merged, and vouches for it.
+        """
+        refusal = self.refusal(row, merger)
+        signature = None if refusal is None else parse(row["signature"])
+        key = None if signature is None else self.key(signature.key_id)
+        if signature is None or key is None or key["revoked"] or key["name"] != row["actor"]:
+            return refusal
+        return self.refusal(row, signature.key_id) if self.verified(row, signature, key["public"]) else refusal
+
     def _odd(self, row: Mapping[str, Any], principal: str) -> Refusal | None:
         """Return what is wrong with what an event says, whoever says it."""
         kind, key, value = row["kind"], str(row["key"]), row["value"]
         if kind == "approval" and key.partition(" ")[2] != principal:
             return Refusal("it is an approval in somebody else's name")
+        if kind == "role":
+            role, _, pattern = key.partition(" ")
+            if role not in ROLES or not is_pattern(pattern) or value not in ("granted", "revoked"):
+                return Refusal(f"it grants what is no role on what is no pattern: {shown(key)}")
+        if kind == "key":
+            said, stands = _key_of(value, str(row["subject"])), self.key(str(row["subject"]))
+            if said is None or key:
+                return Refusal("it enrols what is no key")
+            if stands is not None and (said["name"] != stands["name"] or (stands["revoked"] and not said["revoked"])):
+                return Refusal("a key stands for one name, and once it was revoked, for nobody")
         if kind == "name" and value is not None:
             others = self.rows(
                 "SELECT 1 FROM events WHERE kind = 'name' AND value = ? AND subject <> ?",

@@ -198,7 +198,7 @@ def _brought(judge: Judge, row: Row, seal: str, vouched: Mapping[str, tuple[str,
         digest, who = vouched.get(row["event_id"], ("", ""))
         if digest != seal:
             return _Verdict(row, seal, "nobody who merged it vouches for it")
-        found = judge.refusal(row, who) if who else None
+        found = judge.refusal_of_brought(row, who) if who else None
         reason = None if found is None else found.message
     return _Verdict(row, seal, reason, alarm=reason is not None)
 

@@ -24,20 +24,28 @@ __all__ = ["init", "log", "status"]
     "init",
     example="""\
 headwater init
+headwater init --signed
 headwater init lakefs://127.0.0.1:8000/ml --storage-namespace s3://bucket/ml""",
 )
 @argument("url", "[URL]", required=False)
+@option("--signed", is_flag=True, help="Sign every event; what nobody signed who may do it has no force.")
 @option("--storage-namespace", metavar="NS", help="Where a new lakeFS repository keeps its objects.")
-def init(session: Session, url: str | None, storage_namespace: str | None) -> None:
+def init(session: Session, url: str | None, signed: bool, storage_namespace: str | None) -> None:
     """Make a lake in this folder, or join one on a lakeFS server.
 
     Without a URL the lake is embedded, in .headwater/lake. Commands given in this folder, or below it, find it through
     .headwater/config.toml. Credentials for a lakeFS server are read from LAKECTL_CREDENTIALS_ACCESS_KEY_ID and
     LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY, or from ~/.lakectl.yaml, and are never written.
+
+    A lake is signed from the beginning or never. Your key, which is made if you have none, is its first admin's.
     """
     if url is not None and session.lake is not None and url != session.lake:
         raise click.UsageError("the lake is named twice", click.get_current_context())
-    found, config = _init(url if url is not None else session.lake, storage_namespace, session)
+    had = _local_keys() if signed else set()
+    found, config = _init(url if url is not None else session.lake, storage_namespace, session, signed)
+    if signed:
+        for each in _local_keys() - had:
+            note(f"made a key, which is the lake's first admin's: {each}")
 
     def lines() -> Iterable[str]:
         yield f"{strong(found['lake'])} is ready, on branch {found['ref']}; {dim(config)} says so"
@@ -49,7 +57,13 @@ def init(session: Session, url: str | None, storage_namespace: str | None) -> No
     session.emit({**found, "config": config}, lines)
 
 
-def _init(url: str | None, storage_namespace: str | None, session: Session) -> tuple[dict[str, Any], str]:
+def _local_keys() -> set[str]:
+    from headwater import keys
+
+    return {public.line for public, private in keys.local_keys() if private}
+
+
+def _init(url: str | None, storage_namespace: str | None, session: Session, signed: bool) -> tuple[dict[str, Any], str]:
     from pathlib import Path
 
     from headwater import config, create
@@ -65,8 +79,8 @@ def _init(url: str | None, storage_namespace: str | None, session: Session) -> t
     if place.exists() and not (joining and url is not None and "://" in url):
         raise AlreadyExistsError(f"{place} is there already", hint="`headwater status` shows the lake that it names")
     if url is None:
-        return _embed(place, storage_namespace, session), str(place / "config.toml")
-    with create(url, storage_namespace=storage_namespace, actor=session.actor) as registry:
+        return _embed(place, storage_namespace, session, signed), str(place / "config.toml")
+    with create(url, storage_namespace=storage_namespace, actor=session.actor, signed=signed) as registry:
         opened = registry if session.branch is None else registry.branch(session.branch)
         found = opened.status()
         if not joining:
@@ -84,7 +98,7 @@ def _write(folder: Path, url: str, registry: Registry) -> None:
     config.write(folder, lake=lake, branch=registry.ref)
 
 
-def _embed(place: Path, storage_namespace: str | None, session: Session) -> dict[str, Any]:
+def _embed(place: Path, storage_namespace: str | None, session: Session, signed: bool) -> dict[str, Any]:
     """Make `.headwater` with a lake in it, all of it at once."""
     import shutil
 
@@ -97,7 +111,7 @@ def _embed(place: Path, storage_namespace: str | None, session: Session) -> dict
         with disk_errors(place.parent):
             beside.mkdir()
         where = str(beside / place.name / "lake")
-        with create(where, storage_namespace=storage_namespace, actor=session.actor) as made:
+        with create(where, storage_namespace=storage_namespace, actor=session.actor, signed=signed) as made:
             branch = made.ref if session.branch is None else made.branch(session.branch).ref
             config.write(beside, lake="lake", branch=branch)
         with disk_errors(place.parent):

@@ -1,0 +1,285 @@
+"""The gate that wants no regression: a metric against that of the version in production, on the same dataset version.
+
+Where both versions' predictions are stored they are compared row by row; else metric rows are, by slice. Noise is no
+regression: where it can be told how sure a drop is, only what is left of it at the least counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headwater import evaluation_store, noise
+from headwater.errors import InvalidInputError
+from headwater.gate_metrics import (
+    FEWEST_ROWS,
+    Row,
+    counts_of_slices,
+    dataset_called,
+    listed,
+    none_judged,
+    noted,
+    order,
+    plain,
+    rows_by_slice,
+    rows_of,
+    shortly,
+)
+from headwater.gates import Ask, Finding
+from headwater.names import canonical_slice, quote
+from headwater.stored import row_of
+
+__all__ = ["regression"]
+
+CONFIDENCE = 0.95
+
+_LOWER = (
+    *("loss", "error", "rmse", "mae", "mse", "mape", "brier", "perplexity", "latency", "deviance", "wer", "cer"),
+    *("ece", "divergence"),
+)
+"""Words of metrics of which less is better."""
+
+_RATES = ("accuracy", "acc", "error_rate", "hit_rate", "misclassification_rate", "zero_one_loss")
+"""Metrics that are a share of all rows: of these, and of no others, the number of rows says how sure they are."""
+
+_CLOSE = 1e-12
+"""Of two doubles that people typed, differences up to this are none: 0.80 - 0.79 is a little more than 0.01."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One slice of the candidate against production."""
+
+    before: float | None
+    after: float | None
+    drop: float
+    least: float | None
+    """The least drop at the gate's confidence, where that could be told."""
+    rows: int | None
+
+    def told(self, name: str) -> str:
+        """Return it in words."""
+        before, after = ("nothing" if each is None else shortly(each) for each in (self.before, self.after))
+        named = f"{name} " if name else ""
+        return f"{named}{before} → {after}"
+
+
+def regression(ask: Ask) -> Finding:
+    """Judge a metric against that of the version in production, on the same dataset version."""
+    options = ask.gate.options
+    key, slices, tolerance = options["metric"], options.get("slices"), options["max_regression"]
+    by = " by " + ", ".join("+".join(each) for each in slices) if slices else ""
+    lower = options.get("lower_is_better", _is_lower_better(key))
+    required = f"no more than {tolerance:g} {'above' if lower else 'below'} production{by}"
+    if ask.production is None:
+        return Finding(required, "nothing to compare", True, "nothing is in production to compare with")
+    if ask.production == ask.version_id:
+        return Finding(required, "nothing to compare", True, "this version is in production itself")
+    number = ask.fold.one("SELECT version FROM versions WHERE version_id = ?", ask.production)
+    against = f"{quote(ask.name)}/{number[0]}" if number is not None else ask.production
+    own = [row for row in rows_of(ask, ask.version_id, key) if row.computed or not options.get("computed")]
+    theirs = [row for row in rows_of(ask, ask.production, key) if row.computed or not options.get("computed")]
+    if "on" in options:
+        dataset_id = row_of(ask.fold, options["on"])[0]
+    else:
+        # Stored predictions can be compared on slices that no row is about.
+        newest = next(iter([*rows_by_slice(own, slices).values(), *rows_by_slice(own, None).values()]), None)
+        if newest is None:
+            what = "computed " if options.get("computed") else ""
+            why = f"no {what}{key}{by} of {quote(ask.name)}/{ask.number} was measured"
+            return Finding(required, "nothing", False, why)
+        dataset_id = newest.dataset_id
+    on = dataset_called(ask.fold, dataset_id)
+    compared = _from_predictions(ask, key, dataset_id, slices, lower=lower)
+    if compared is not None:
+        method, slices_compared, only_new = compared
+        source = f"{method} on {on}, against {against}"
+        return _judged(ask, required, source, slices_compared, only_new)
+    after = rows_by_slice([row for row in own if row.dataset_id == dataset_id], slices)
+    before = rows_by_slice([row for row in theirs if row.dataset_id == dataset_id], slices)
+    if not before:
+        why = f"no {key}{by} of {against}, which is in production, was measured on {on}"
+        return Finding(required, "nothing to compare with", False, f"{why}: `headwater evaluate {against}`")
+    slices_compared, method = _from_rows(ask, key, dataset_id, before, after, lower=lower)
+    only_new = sorted(after.keys() - before.keys())
+    claimed = "" if all(row.computed for row in (*before.values(), *after.values())) else ", some of them claimed"
+    source = f"metric rows on {on}{claimed}, against {against}; {method}"
+    return _judged(ask, required, source, slices_compared, only_new)
+
+
+def _is_lower_better(key: str) -> bool:
+    words = key.lower().replace("-", "_").replace(".", "_").replace("/", "_").replace(" ", "_").split("_")
+    return any(word in _LOWER or word.endswith(("loss", "rmse")) for word in words)
+
+
+def _from_rows(
+    ask: Ask,
+    key: str,
+    dataset_id: str | None,
+    before: Mapping[str, Row],
+    after: Mapping[str, Row],
+    *,
+    lower: bool,
+) -> tuple[dict[str, Compared], str]:
+    """Compare metric rows slice by slice; where the number of rows says how sure they are, with intervals."""
+    confidence = ask.gate.options.get("confidence", CONFIDENCE)
+    counts = counts_of_slices(ask, dataset_id, ask.gate.options.get("slices"))
+    is_rate = key.lower() in _RATES
+    found = {}
+    sure = False
+    for name, row in before.items():
+        value = after[name].value if name in after else None
+        rows = counts.get(name)
+        if value is None or not math.isfinite(value) or not math.isfinite(row.value):
+            found[name] = Compared(row.value, value, math.nan, None, rows)
+            continue
+        drop = (value - row.value) if lower else (row.value - value)
+        least = None
+        if is_rate and rows and 0 <= value <= 1 and 0 <= row.value <= 1:
+            better, worse = (1 - row.value, 1 - value) if lower else (row.value, value)
+            least = noise.least_drop_of_rates(better, worse, rows, confidence)
+            sure = True
+        found[name] = Compared(row.value, value, drop, least, rows)
+    interval = f"Newcombe's interval of rates over the dataset's rows, one-sided at {confidence:g}"
+    return found, interval if sure else "the values as they are, since how sure they are is not known"
+
+
+def _from_predictions(
+    ask: Ask, key: str, dataset_id: str | None, slices: Sequence[Sequence[str]] | None, *, lower: bool
+) -> tuple[str, dict[str, Compared], list[str]] | None:
+    """Compare what both versions predicted for every row of the dataset version; None where that is not stored."""
+    if dataset_id is None or key not in noise.PAIRED or ask.production is None:
+        return None
+    kept = [
+        evaluation_store.stored(ask.context, ask.fold, each, dataset_id) for each in (ask.production, ask.version_id)
+    ]
+    before, after = kept
+    if before is None or after is None or before.scoring != after.scoring or before.label != after.label:
+        return None
+    options = ask.gate.options
+    confidence = options.get("confidence", CONFIDENCE)
+    memo = (
+        *("paired", key, before.digest, after.digest, tuple(map(tuple, slices or ())), lower, confidence),
+        *(options["max_regression"], options.get("min_rows", FEWEST_ROWS)),
+    )
+    if memo not in ask.memo:
+        try:
+            ask.memo[memo] = _paired(ask, key, before, after, slices, lower=lower, confidence=confidence)
+        except InvalidInputError:
+            # The dataset lacks a column of the slices: then metric rows are all there is.
+            ask.memo[memo] = None
+    found: tuple[str, dict[str, Compared], list[str]] | None = ask.memo[memo]
+    return found
+
+
+def _paired(
+    ask: Ask,
+    key: str,
+    before: Any,
+    after: Any,
+    slices: Sequence[Sequence[str]] | None,
+    *,
+    lower: bool,
+    confidence: float,
+) -> tuple[str, dict[str, Compared], list[str]] | None:
+    columns = sorted({name for each in slices or () for name in each})
+    old, new = before.table(columns), after.table(columns)
+    options = ask.gate.options
+    found: dict[str, Compared] = {}
+    methods = set()
+    for name, at in _positions(old, slices).items():
+        sides = []
+        for table in (old, new):
+            label, prediction, score = (_taken(table.column(each), at) for each in ("label", "prediction", "score"))
+            sides.append(noise.Rows(label, prediction, score, before.positive))
+        rows = len(sides[0].label)
+        if rows < options.get("min_rows", FEWEST_ROWS):
+            found[name] = Compared(None, None, 0.0, None, rows)
+            continue
+        pair = noise.paired(
+            key,
+            *sides,
+            lower_is_better=lower,
+            confidence=confidence,
+            tolerance=options["max_regression"] + _CLOSE,
+        )
+        if pair is None:
+            if not slices:
+                return None
+            # One class alone, say: the metric has no value there for either version.
+            continue
+        methods.add(pair.method)
+        found[name] = Compared(pair.before, pair.after, pair.drop, pair.least, rows)
+    how = " and ".join(sorted(methods - {""})) or "no interval needed"
+    return f"stored predictions for the same rows, {how}, one-sided at {confidence:g}", found, []
+
+
+def _taken(column: Any, at: Any) -> Any:
+    chosen = column.combine_chunks() if at is None else column.take(at).combine_chunks()
+    return chosen.chunk(0) if hasattr(chosen, "chunks") else chosen
+
+
+def _positions(table: Any, slices: Sequence[Sequence[str]] | None) -> dict[str, Any]:
+    """Return the rows of each slice, by its name, as indices; None for all rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if slices is None:
+        return {"": None}
+    found = {}
+    for columns in slices:
+        keyed = table.select(list(columns)).append_column("at", pa.array(range(len(table)), pa.int64()))
+        grouped = keyed.group_by(list(columns)).aggregate([("at", "list")])
+        for row in range(len(grouped)):
+            values = {name: grouped.column(name)[row].as_py() for name in columns}
+            found[canonical_slice(values)] = grouped.column("at_list")[row].values
+    return {name: found[name].take(pc.sort_indices(found[name])) for name in sorted(found)}
+
+
+def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str]) -> Finding:
+    """Return what a comparison of slices comes to."""
+    options = ask.gate.options
+    tolerance, least_rows = options["max_regression"], options.get("min_rows", FEWEST_ROWS)
+    few = [name for name, each in compared.items() if each.rows is not None and each.rows < least_rows]
+    judged = {name: each for name, each in compared.items() if name not in few}
+    failing = {name: each for name, each in judged.items() if _is_regression(each, tolerance)}
+    noisy = {name: each for name, each in judged.items() if name not in failing and each.drop > tolerance + _CLOSE}
+    details = {
+        "failing": {name: _detail(each) for name, each in sorted(failing.items())},
+        "within_noise": {name: _detail(each) for name, each in sorted(noisy.items())},
+        "passing": {
+            name: _detail(each) for name, each in sorted(judged.items()) if name not in failing and name not in noisy
+        },
+        "too_few_rows": sorted(few),
+        "only_in_candidate": list(only_new),
+    }
+    if not judged:
+        return Finding(required, none_judged(options, few) if few else "nothing", False, source, details)
+    if failing:
+        text = listed(_failure(name, each) for name, each in sorted(failing.items()))
+    else:
+        name, worst = max(judged.items(), key=lambda each: order(each[1].drop, lowest=True))
+        within = ", which may be noise" if name in noisy else ""
+        text = f"{'worst: ' if name else ''}{worst.told(name)}{within}"
+    return Finding(required, text + noted(few, only_new), not failing, source, details)
+
+
+def _is_regression(each: Compared, tolerance: float) -> bool:
+    if math.isnan(each.drop):
+        # What production lacks can't be lost; what the candidate lacks can't be judged.
+        return each.after is None or not math.isfinite(each.after)
+    return (each.drop if each.least is None else each.least) > tolerance + _CLOSE
+
+
+def _failure(name: str, each: Compared) -> str:
+    if each.least is None:
+        return each.told(name)
+    return f"{each.told(name)} (worse by {shortly(each.least)} or more)"
+
+
+def _detail(each: Compared) -> dict[str, Any]:
+    values = {"production": each.before, "candidate": each.after, "drop": each.drop, "least_drop": each.least}
+    said = {key: None if value is None else plain(value) for key, value in values.items()}
+    return {**said, "rows": each.rows}

@@ -1,0 +1,1 @@
+FROM stage_at('delay', TIMESTAMPTZ '2026-11-02 10:00:00Z')
