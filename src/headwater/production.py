@@ -135,11 +135,9 @@ def was_in(fold: Fold, model_id: str, version_id: str) -> bool:
 
 
 _STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ?
-    AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)
     AND ((SELECT l.brought FROM commits l WHERE l.id = c.landed) IS c.tx OR NOT EXISTS (
         SELECT 1 FROM events o JOIN commits d ON d.tx = o.tx, json_each(o.prev) p WHERE o.subject = e.subject
-        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position
-        AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = o.event_id AND NOT r.impostor)))"""
+        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position))"""
 """Events of an alias that stood on this branch: what came with a merge that settled it otherwise never did."""
 
 
