@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    from headwater.audit_model import Audit
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
     from headwater.history_model import HistoryEntry, ModelMoment
@@ -442,3 +443,18 @@ class Governance(Services):
     def keys(self) -> list[Key]:
         """Return the keys that the lake knows, and those that are on this machine only, by name."""
         return self._roles.keys()
+
+    # -- auditing -----------------------------------------------------------------------------------------------
+    def audit(self) -> Audit:
+        """Read all commits and events that led here anew, and name what is not as it should be; writes nothing.
+
+        In a signed lake every signature, key and role is judged as of when its event landed. See `docs/trust.md` for
+        what that proves.
+
+        Returns:
+            The audit: `clean`, or with `findings`; `notes` tell of overrides.
+
+        Raises:
+            LakeError: The lake, or the disk of its cache, can't be used.
+        """
+        return self._audits.audit()
