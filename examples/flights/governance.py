@@ -240,7 +240,7 @@ def run(
         pipeline.promote(worse.reference, "production", traffic=5)
         both_answer(people, mended, worse, asked, wrongly=True)
         watched = pipeline.watch(MODEL)
-        assert watched.failed
+        assert watched.failed, watched
         assert watched.rolled_back is not None
         say(f"   rolled back: {watched.rolled_back.reason}")
         serving = pipeline.serving("production", name=MODEL)
