@@ -33,6 +33,7 @@ __all__ = [
     "faces",
     "governed",
     "is_there",
+    "last_in",
     "matching",
     "production_of",
     "put_in_production",
@@ -129,17 +130,30 @@ def entered(fold: Fold, model_id: str) -> list[str]:
     return stack
 
 
+def last_in(fold: Fold, model_id: str) -> list[str]:
+    """Return the versions that are kept because a rollback may need them: the last three that were in production.
+
+    Those that were rolled back count among them, and do not crowd out what can be gone back to.
+    """
+    rows = fold.rows(
+        f"SELECT e.value {_STOOD} AND e.value IS NOT NULL ORDER BY c.position DESC, e.event_id DESC", model_id, CHAMPION
+    )
+    latest = list(dict.fromkeys(version_id for (version_id,) in rows))[:_KEPT]
+    return list(dict.fromkeys([*latest, *reversed(entered(fold, model_id)[-_KEPT:])]))
+
+
+_KEPT = 3
+
+
 def was_in(fold: Fold, model_id: str, version_id: str) -> bool:
     """Return whether a version was in production at any time: then a rollback may go back to it."""
     return fold.one(f"SELECT 1 {_STOOD} AND e.value = ?", model_id, CHAMPION, version_id) is not None
 
 
 _STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ? AND e.kind = 'alias' AND e.key = ?
-    AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = e.event_id AND NOT r.impostor)
     AND ((SELECT l.brought FROM commits l WHERE l.id = c.landed) IS c.tx OR NOT EXISTS (
         SELECT 1 FROM events o JOIN commits d ON d.tx = o.tx, json_each(o.prev) p WHERE o.subject = e.subject
-        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position
-        AND NOT EXISTS (SELECT 1 FROM refused r WHERE r.event_id = o.event_id AND NOT r.impostor)))"""
+        AND o.kind = e.kind AND o.key = e.key AND p.value = e.event_id AND d.position = c.position))"""
 """Events of an alias that stood on this branch: what came with a merge that settled it otherwise never did."""
 
 
