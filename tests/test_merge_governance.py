@@ -1,4 +1,4 @@
-"""Merging under governance: what a branch decided is decided again where it is merged, or left; on both kinds of lake."""
+"""Merging under governance: what a branch decided is decided again where it is merged, or left."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_ours_leaves_production_as_it_is_and_takes_the_rest(governed: Registry, 
         governed.rollback("m", to=2)
     # and the version can be promoted as any other
     governed.stage("m/2", "staging")
-    with pytest.raises(GateFailedError, match="auc: required >= 0.8, found 0.7"):
+    with pytest.raises(GateFailedError, match=r"auc: required >= 0\.8, found 0\.7"):
         governed.promote("m/2", "production")
 
 
