@@ -468,3 +468,38 @@ def test_a_percentile_is_the_smallest_that_enough_do_not_exceed(values: list[flo
     assert found in values
     assert sum(each <= found for each in values) >= part * len(values) - 1e-6
     assert sum(each < found for each in values) < part * len(values)
+
+
+# -- computed numbers in a signed lake --------------------------------------------------------------------------------
+def test_a_computed_number_that_somebody_added_to_the_tables_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
+        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with headwater.create(str(tmp_path / "lake"), actor="root", signed=True) as registry:
+        add(registry, "test", ROWS, ["id"])
+        register(registry)
+        found = registry.evaluate("m/1", on="test", predict=guess, slices=["carrier"])
+        honest = {each.slice: each.value for each in found.metrics if each.key == "accuracy"}
+        gate: dict[str, Any] = {"metric": "accuracy", "on": "test", "min": 0.0, "computed": True, "min_rows": 1}
+        assert asked(registry, **gate).details["value"] == honest[""]
+        sliced = asked(registry, slices="carrier", **gate)
+        assert sliced.passed, sliced
+
+        def forge(tx: Any) -> None:
+            for ordinal, part in enumerate(("", "carrier=AA", "colour=red")):
+                row = {"key": "accuracy", "value": 0.999, "slice": part, "dataset_id": found.dataset_id}
+                tx.append("metrics", ordinal=ordinal, version_id=found.version_id, source="computed", **row)
+
+        registry._context.write("forge", forge)
+        assert asked(registry, **gate).details["value"] == honest[""]
+        high = {**gate, "min": 0.99}
+        assert not asked(registry, **high).passed
+        assert not asked(registry, slices="carrier", **high).passed
+        # Without an evaluation nothing confirms a row.
+        registry.revert(found.commit, force=True)
+        none = asked(registry, **gate)
+        assert (none.passed, none.found) == (False, "0.999, claimed")
