@@ -356,6 +356,18 @@ class Governance(Services):
             echo=echo,
         )
 
+    def evaluation(self, reference: str, *, on: str) -> Evaluated:
+        """Return the last evaluation of a version on a dataset version; its `table()` has the predictions.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            on: The dataset version, `NAME@1.0.0`, or `NAME` for the newest.
+
+        Raises:
+            NotFoundError: There is no such version or dataset, or no evaluation of the one on the other.
+        """
+        return self._evaluations.evaluation(reference, on=on)
+
     # -- roles and keys -----------------------------------------------------------------------------------------
     def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:
         """Give somebody a role on some models; one that he holds already is not written again.
