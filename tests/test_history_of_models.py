@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from hashlib import sha256
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest

@@ -21,9 +21,9 @@ from headwater.access import (
     is_pattern,
     matches,
     right_for,
+    says_nothing,
 )
 from headwater.access import protected as is_protected
-from headwater.access import says_nothing
 from headwater.keys import key_id, raw_of
 from headwater.names import quote, shown
 from headwater.signatures import Signature, named_versions, parse, verify
