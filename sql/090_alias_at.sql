@@ -5,7 +5,7 @@
 CREATE OR REPLACE MACRO alias_at(model, alias, moment) AS TABLE
 WITH seen AS (
     SELECT e.event_id, e.subject, e.kind, e.key, e.value, e.prev, e.actor, e.reason, c.landed_at
-    FROM lake.events e
+    FROM honoured_events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind IN ('alias', 'name', 'tombstone') AND c.position <= (
         SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))

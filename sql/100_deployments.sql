@@ -7,7 +7,7 @@
 CREATE OR REPLACE VIEW deployments AS
 WITH happened AS (
     SELECT e.event_id, e.subject, e.key, e.value, e.actor, e.reason, c.position, c.landed_at
-    FROM lake.events e LEFT JOIN lake.commits c ON c.tx = e.tx WHERE e.kind = 'traffic'
+    FROM honoured_events e LEFT JOIN lake.commits c ON c.tx = e.tx WHERE e.kind = 'traffic'
 ), listed AS (
     SELECT h.event_id, h.subject, h.key, h.position, h.reason, x.one.deployment_id AS deployment_id,
         x.one.percent AS percent

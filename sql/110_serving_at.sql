@@ -5,7 +5,7 @@
 CREATE OR REPLACE MACRO serving_at(moment) AS TABLE
 WITH seen AS (
     SELECT e.event_id, e.value, e.prev
-    FROM lake.events e
+    FROM honoured_events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind = 'traffic' AND c.position <= (
         SELECT max(p.position) FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ))

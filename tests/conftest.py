@@ -41,6 +41,7 @@ def lake_factory(
     url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else ""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     made: list[Lake] = []
     if request.param == "lakefs":
 
@@ -83,8 +84,9 @@ def registry_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
     url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "lake")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    for name in ("HEADWATER_LAKE", "HEADWATER_BRANCH", "HEADWATER_ACTOR", "HEADWATER_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
+        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -95,7 +95,7 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
     assert reading == {
         "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "reproduce", "verify", "alias list",
         "data list", "data versions", "data show", "data pull", "data diff", "trace", "impact",
-        "run show", "run pull", "runs", "compare", "export", "deployments", "predictions show",
+        "notify list", "run show", "run pull", "runs", "compare", "export", "deployments", "predictions show",
     }  # fmt: skip
 
 

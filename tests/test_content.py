@@ -242,6 +242,8 @@ def test_what_a_folder_holds_is_told_by_names(names: list[str], expected: str) -
     [
         (["1", "-2", ""], "BIGINT"),
         (["1", "2.5"], "DOUBLE"),
+        (["0.061017519724984905", "-0.00012345678901234567"], "DOUBLE"),
+        (["0.061017519724984905123"], "VARCHAR"),
         (["1", "nan", "inf", "1e-3"], "DOUBLE"),
         (["01", "2"], "VARCHAR"),
         (["9223372036854775807"], "BIGINT"),

@@ -19,7 +19,7 @@ from headwater.registry import Registry
 from headwater.schema import TABLES
 
 VIEWS = [name.removesuffix(".sql").partition("_")[2] for name, text in views() if "REPLACE VIEW" in text]
-SOURCES = [*VIEWS, *(f"lake.{name}" for name in TABLES), "lake.commits", "leaderboard('m')"]
+SOURCES = [*VIEWS, *(f"lake.{name}" for name in TABLES), "lake.commits", "lake.refused", "leaderboard('m')"]
 
 STOCK = """
 import json, sys, duckdb

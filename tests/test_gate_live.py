@@ -298,6 +298,15 @@ def test_outcomes_have_to_be_as_many(served: Registry, ask: Evaluate) -> None:
 
 
 @ONE_LAKE
+def test_the_first_of_a_model_has_nobody_to_fall_behind(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("weights")
+    registry.register("m", tmp_path / "artifact")
+    registry.stage("m/1", "staging")
+    registry.set_gates("m", '[[production.gate]]\nlive = "accuracy"\nmax_drop = 0.1\nmin_predictions = 5\n')
+    (result,) = registry.promote("m/1", "production").results
+    assert (result.passed, result.found) == (True, "nothing is in production to compare with")
+
+
 def test_nobody_to_compare_with_never_passes(served: Registry, ask: Evaluate) -> None:
     log(served, 3, [1] * 10)
     served.undeploy(deployed(served, 1).deployment_id)

@@ -2,7 +2,7 @@
 
 `tests/sql/NAME/`, NAME being the view or macro, holds
 
-    TABLE.jsonl (or .csv)       rows of `lake.TABLE`, `commits` included; a table without a file is empty
+    TABLE.jsonl (or .csv)       rows of `lake.TABLE`, `commits` and `refused` included; a table without a file is empty
     query.sql                   one query; it must say ORDER BY if it gives several rows
     expected.jsonl (or .csv)    the rows that it must give, in that order, with these columns in that order
 
@@ -26,7 +26,7 @@ import duckdb
 import pytest
 
 from headwater.cli.rows import csv_lines, documents
-from headwater.query import COMMITS, SQL_TYPES, views
+from headwater.query import COMMITS, REFUSED, SQL_TYPES, views
 from headwater.schema import TABLES
 
 FOLDER = Path(__file__).parent / "sql"
@@ -39,6 +39,8 @@ def columns(table: str) -> dict[str, tuple[str, str]]:
     """Return a table's columns: the type of each in DuckDB, and what stands where a row does not name it."""
     if table == "commits":
         return {name: (kind, "NULL") for name, kind in COMMITS.items()}
+    if table == "refused":
+        return {name: (kind, "[]" if kind.endswith("[]") else "NULL") for name, kind in REFUSED.items()}
     return {
         column.name: (SQL_TYPES[column.type], "NULL" if column.nullable else EMPTY.get(column.type, "NULL"))
         for column in TABLES[table].columns
@@ -50,7 +52,7 @@ def lake_of(folder: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA lake")
-    for table in [*TABLES, "commits"]:
+    for table in [*TABLES, "commits", "refused"]:
         kinds = columns(table)
         declared = ", ".join(f'"{name}" {kind} DEFAULT {default}' for name, (kind, default) in kinds.items())
         connection.execute(f"CREATE TABLE lake.{table} ({declared})")
@@ -97,7 +99,7 @@ def test_every_sql_file_has_a_folder_of_rows_and_every_folder_a_file() -> None:
         for path in FOLDER.rglob("*")
         if path.is_file()
         and not path.stem.startswith(("query", "expected"))
-        and (path.stem not in [*TABLES, "commits"] or path.suffix not in (".jsonl", ".csv"))
+        and (path.stem not in [*TABLES, "commits", "refused"] or path.suffix not in (".jsonl", ".csv"))
     ]
     assert not stray
 

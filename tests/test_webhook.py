@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.receiver import Receiver, Reply
@@ -50,6 +52,23 @@ def test_a_document_arrives_with_its_key_and_a_signature_that_the_receiver_can_c
     assert before <= int(moment) <= int(time.time())
     assert digest == hmac.new(SECRET, moment.encode() + b"." + body, hashlib.sha256).hexdigest()
     assert signature(SECRET, int(moment), body) == got.headers["X-Headwater-Signature"]
+
+
+def test_the_documented_way_to_verify_takes_what_is_sent_and_nothing_else(receiver: Receiver) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "notifications.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    is_genuine = names["is_genuine"]
+    send(receiver.url(), b'{"event": "promoted"}', secret=SECRET)
+    (got,) = receiver.requests
+    said = got.headers["X-Headwater-Signature"]
+    assert is_genuine(said, got.body, SECRET)
+    assert not is_genuine(said, got.body + b" ", SECRET)
+    assert not is_genuine(said, got.body, SECRET + b"!")
+    old = int(time.time()) - 301
+    assert not is_genuine(signature(SECRET, old, got.body), got.body, SECRET)
+    assert not is_genuine(said.replace("t=", "t=1"), got.body, SECRET)
 
 
 def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:

@@ -47,6 +47,21 @@ def _table(rows: Sequence[tuple[str, ...]], *names: str) -> list[str]:
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return lines + [f"| {' | '.join(each.replace('|', chr(92) + '|') for each in row)} |" for row in rows]
 
+REFUSED = {
+    "event_id": "the event",
+    "tx": "the transaction that its row names",
+    "reason": "why it has no force, in words",
+    "alarm": "whether somebody should look into it: else it was made for another branch, and a merge brought it",
+    "subject": "the event's",
+    "kind": "the event's",
+    "key": "the event's",
+    "value": "the event's",
+    "prev": "the event's",
+    "actor": "who it says wrote it",
+    "recorded_at": "when it says that it was written, UTC, microseconds",
+    "signature": "the event's",
+}
+
 
 def text() -> str:
     """Return what the file should say."""
@@ -60,6 +75,11 @@ def text() -> str:
         lines += ["## lake.commits", "", "A row: a commit that the queried ref descends from. Key: `commit`.", ""]
         described = [(f"`{name}`", types[name].lower(), meaning) for name, meaning in COMMITS.items()]
         assert COMMITS.keys() == types.keys()
+        lines += [*_table(described, "column", "type", "meaning"), ""]
+        types = {row[0]: row[1] for row in registry.sql("DESCRIBE lake.refused").fetchall()}
+        lines += ["## lake.refused", "", "A row: an event of a signed lake that has no force. Key: all of it.", ""]
+        described = [(f"`{name}`", types[name].lower(), meaning) for name, meaning in REFUSED.items()]
+        assert REFUSED.keys() == types.keys()
         lines += [*_table(described, "column", "type", "meaning"), ""]
         lines += ["# Views and macros", ""]
         for file, sql in views():

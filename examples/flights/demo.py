@@ -17,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 
+import governance
 import joblib
 import polars as pl
 from flights import FEATURES, KEY, WEATHER, measure, predict, prepare, read_flights, read_weather
@@ -250,9 +253,9 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
 
     step(2, "A model that predicts an arrival delay of over 15 minutes is trained, registered, and deployed.")
     first = train(reg, half_year, held_out)
-    reg.set_alias(MODEL, ALIAS, first.version, reason="the first of this run")
-    live = reg.deploy(first.reference, "production")
-    say(f"   {MODEL}@{ALIAS} is version {first.version}; it serves production.")
+    live = reg.deploy(first.reference, "production", reason="the first of this run")
+    assert reg.resolve(f"{MODEL}@{ALIAS}").version == first.version
+    say(f"   Version {first.version} serves production, and is {MODEL}@{ALIAS}: one truth, told twice.")
 
     step(3, "July and August come in, and the model is trained again, with them.")
     summer = add(reg, DATASET, until[8], work / "august", "July and August too")
@@ -266,9 +269,8 @@ def run(reg: Registry, work: Path, picture: Path, rows: int | None) -> tuple[str
     prediction = serve(reg, live, canary, prepare(september), work)
 
     step(5, "The canary has done well: it goes live, and is the champion.")
-    reg.deploy(second.reference, "production")
     reason = f"AUC on September {new:.4f}, was {old:.4f}"
-    reg.set_alias(MODEL, ALIAS, second.version, reason=reason)
+    reg.deploy(second.reference, "production", reason=reason)
     (moved,) = (alias for alias in reg.aliases(MODEL) if alias.alias == ALIAS)
     assert (moved.version, moved.reason) == (second.version, reason)
     champion = reg.resolve(f"{MODEL}@{ALIAS}")
@@ -332,6 +334,28 @@ def open_lake(url: str | None, namespace: str | None) -> Registry:
     return headwater.create(url, storage_namespace=namespace or (f"local://{repository}" if local else None))
 
 
+def signed_lake(url: str, namespace: str | None, actor: str) -> Registry:
+    """Make a signed lake beside the demo's own: in a folder that is made anew, or in a new lakeFS repository."""
+    if "://" not in url:
+        beside = Path(url).parent
+        earlier = {int(each.name.rpartition("-")[2]): each for each in beside.glob(f"{Path(url).name}-signed-*")}
+        # Whoever looked at the one before remembers whose lake that was, so this one lies elsewhere.
+        place = beside / f"{Path(url).name}-signed-{max(earlier, default=0) + 1}"
+        for each in earlier.values():
+            shutil.rmtree(each)
+        return headwater.create(str(place), actor=actor, signed=True)
+    for number in count(1):
+        other = f"{url.rstrip('/')}-signed-{number}"
+        place_of = None if namespace is None else f"{namespace.rstrip('/')}-signed-{number}"
+        try:
+            headwater.open(other).close()
+        except HeadwaterError:
+            return headwater.create(
+                other, storage_namespace=place_of or f"local://{other.rpartition('/')[2]}", actor=actor, signed=True
+            )
+    raise AssertionError("there is no end to numbers")
+
+
 def command(reg: Registry) -> str:
     """Return how the command line is called from here, to reach this lake."""
     script = Path(sys.executable).with_name("headwater")
@@ -365,6 +389,14 @@ def main() -> int:
             say(f"The lake is {reg.url}")
             arguments.picture.parent.mkdir(exist_ok=True)
             head, prediction = run(reg, Path(work), arguments.picture, arguments.rows)
+            steps = count(13)
+            governed = governance.run(
+                partial(signed_lake, reg.url, arguments.storage_namespace),
+                read_flights(arguments.rows),
+                Path(work),
+                say,
+                lambda title: step(next(steps), title),
+            )
     except HeadwaterError as error:
         print(f"demo: {error.message}" + (f"\n      {error.hint}" if error.hint else ""), file=sys.stderr)
         return error.exit_status
@@ -373,6 +405,8 @@ def main() -> int:
     say(f"  {call} trace prediction:{prediction}")
     say(f"  {call} reproduce {MODEL}@{ALIAS} {shlex.quote(str(Path(tempfile.gettempdir()) / 'again'))}")
     say(f"  {call} log {MODEL}")
+    say(f"  {call} history {MODEL}")
+    say(f"  {call.partition(' --lake ')[0]} --lake {shlex.quote(governed)} audit")
     say(f'  {call} sql "select version, key, slice, value from slice_metrics" --ref {head[:12]}')
     return 0
 

@@ -94,15 +94,24 @@ def register(people: Team, flights: pl.DataFrame, what: str, work: Path) -> Mode
     return version
 
 
+def both_answer(
+    people: Team, live: ModelVersion, canary: ModelVersion, flights: pl.DataFrame, *, wrongly: bool = False
+) -> None:
+    """Log what the version in production and its canary answer in the same hours, then what became of the flights."""
+    for part in flights.with_row_index("request").iter_slices(1 + flights.height // 3):
+        answer(people, live, part)
+        answer(people, canary, part, wrongly=wrongly)
+
+
 def answer(people: Team, version: ModelVersion, flights: pl.DataFrame, *, wrongly: bool = False) -> None:
-    """Log what the version that serves answers, then what became of the flights."""
+    """Log what a version that serves answers, and what proves true."""
     (serving,) = [each for each in people.pipeline.serving("production", name=MODEL) if each.version == version.version]
-    model = joblib.load(people.pipeline.pull(version.reference, version_folder(people, version)) / "model.joblib")
+    model = joblib.load(people.pipeline.pull(version.reference, served_from(version)) / "model.joblib")
     risk = predict(model, flights)
     # A server that hands the model its columns in another order answers at random, or worse.
     late = (risk < 0.5) if wrongly else (risk > 0.5)
     asked = flights.select(*FEATURES).with_columns(
-        external_id=pl.Series([f"{serving.deployment_id}-{row}" for row in range(flights.height)]),
+        external_id=pl.Series([f"{serving.deployment_id}-{row}" for row in flights["request"]]),
         score=risk,
         output=late.cast(pl.String),
     )
@@ -111,7 +120,7 @@ def answer(people: Team, version: ModelVersion, flights: pl.DataFrame, *, wrongl
     people.pipeline.log_outcomes(known, serving.deployment_id)
 
 
-def version_folder(people: Team, version: ModelVersion) -> Path:
+def served_from(version: ModelVersion) -> Path:
     """Return where the demo keeps a version that it serves."""
     return Path(os.environ["HEADWATER_KEYS"]).parent / f"serving-{version.version}"
 
@@ -119,7 +128,7 @@ def version_folder(people: Team, version: ModelVersion) -> Path:
 def refused(people: Team, version: ModelVersion) -> GateFailedError:
     """Ask for production, and be refused."""
     try:
-        people.pipeline.promote(version.reference, "production")
+        people.pipeline.promote(version.reference, "production", traffic=5)
     except GateFailedError as error:
         return error
     raise AssertionError(f"{version.reference} was let into production")
@@ -182,7 +191,9 @@ def run(
     with team(make, work) as people:
         ada, grace, pipeline = people.ada, people.grace, people.pipeline
 
-        step("A lake in which every event is signed. Ada trains, Grace approves, the pipeline promotes; each has a key.")
+        step(
+            "A lake in which every event is signed. Ada trains, Grace approves, the pipeline promotes; each has a key."
+        )
         september.write_parquet(work / "september.parquet")
         ada.add_dataset(HELD_OUT, work / "september.parquet", key=KEY)
         (first_data, *others) = learned.items()
@@ -213,8 +224,7 @@ def run(
         promoted = pipeline.promote(mended.reference, "production", traffic=5)
         assert all(result.passed for result in promoted.results)
         asked = september.sample(2000, seed=1)
-        answer(people, first, asked)
-        answer(people, mended, asked)
+        both_answer(people, first, mended, asked)
         for percent in (25, 100):
             moved = pipeline.set_traffic(MODEL, percent)
             live = next(result for result in moved.results if result.kind == "live")
@@ -228,8 +238,7 @@ def run(
         worse = register(people, others[1][1].sample(fraction=0.9, seed=2), "trained again", work)
         grace.approve(worse.reference, "production", reason="the same, nearly")
         pipeline.promote(worse.reference, "production", traffic=5)
-        answer(people, mended, asked)
-        answer(people, worse, asked, wrongly=True)
+        both_answer(people, mended, worse, asked, wrongly=True)
         watched = pipeline.watch(MODEL, once=True)
         say(f"   {watched.reason}")
         assert watched.rolled_back

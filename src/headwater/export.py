@@ -16,7 +16,7 @@ from headwater.context import Context
 from headwater.errors import AlreadyExistsError, IntegrityError, LakeError
 from headwater.lake import refs
 from headwater.lake.base import CHUNK
-from headwater.query_tables import NO_ROWS, commits, select, views
+from headwater.query_tables import NO_ROWS, commits, refused, select, views
 from headwater.schema import TABLES
 from headwater.sqltext import literal
 from headwater.tables import folder as table_folder
@@ -24,7 +24,7 @@ from headwater.tombstones import hidden_transactions, shadowed
 
 __all__ = ["Export", "export"]
 
-_OBJECTS = ("artifacts/", "datasets/", "environments/", "patches/", "runs/")
+_OBJECTS = ("artifacts/", "datasets/", "environments/", "evaluations/", "patches/", "runs/")
 """Where the objects lie that rows speak of; what else is on a branch is not ours, or is bookkeeping."""
 
 _AT_ONCE = 8
@@ -90,7 +90,7 @@ def _write(context: Context, folder: Path, name: str) -> Export:
         hidden = list(hidden_transactions(fold))
         live = {table: sorted(fold.table(table).files) for table in TABLES}
         twice = shadowed(fold)
-        log = commits(fold)
+        log, without_force = commits(fold), refused(fold)
         pinned = [
             (data["data_commit"], data["path"] + file["path"])
             for row, files in fold.rows("SELECT row, files FROM datasets")
@@ -121,7 +121,8 @@ def _write(context: Context, folder: Path, name: str) -> Export:
     logged = tables_plain.write_table(
         folder / "tables" / "commits", log, name="commits", description="a row: a commit that this one descends from"
     )
-    (folder / "headwater.sql").write_text(_sql(folder, commit, live, logged, twice, hidden), encoding="utf-8")
+    text = _sql(folder, commit, live, logged, twice, hidden, without_force)
+    (folder / "headwater.sql").write_text(text, encoding="utf-8")
     return Export(name, commit, len(TABLES) + 1, len(jobs), size)
 
 
@@ -138,7 +139,13 @@ def _checked(path: str) -> str:
 
 
 def _sql(
-    folder: Path, commit: str, live: dict[str, list[str]], logged: list[str], twice: list[str], hidden: list[str]
+    folder: Path,
+    commit: str,
+    live: dict[str, list[str]],
+    logged: list[str],
+    twice: list[str],
+    hidden: list[str],
+    without_force: str,
 ) -> str:
     """Return the text of `headwater.sql`."""
     lines = [_HEAD.format(commit=commit)]
@@ -147,7 +154,8 @@ def _sql(
         source, there = _source(folder, paths)
         lines.append(f"CREATE OR REPLACE VIEW lake.{table} AS {select(table, source, there, twice, hidden)};")
     source, _ = _source(folder, [f"tables/commits/{path}" for path in logged])
-    lines.append(f"CREATE OR REPLACE VIEW lake.commits AS SELECT * FROM {source};\n")
+    lines.append(f"CREATE OR REPLACE VIEW lake.commits AS SELECT * FROM {source};")
+    lines.append(f"CREATE OR REPLACE TABLE lake.refused AS {without_force};\n")
     return "\n".join([*lines, *(text for _, text in views())])
 
 

@@ -49,14 +49,15 @@ _WIDE = "keep many values in a column of lists"
 _CSV_TYPES = {
     "BOOLEAN": "(?i)true|false",
     "BIGINT": r"-?(0|[1-9]\d{0,18})",
-    "DOUBLE": r"[+-]?(\d|[1-9]\d{1,14})?(\.\d{0,17})?([eE][+-]?\d{1,3})?|(?i:[+-]?inf(inity)?|nan)",
+    "DOUBLE": r"[+-]?(\d|[1-9]\d{1,14})?(\.0*\d{0,17})?([eE][+-]?\d{1,3})?|(?i:[+-]?inf(inity)?|nan)",
     "DATE": r"\d{4}-\d\d-\d\d",
     "TIMESTAMP": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?",
     "TIMESTAMP WITH TIME ZONE": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d)?)",
 }
 """A column of a CSV has the first of these types that all of its values are written as; else it is text.
 
-So `007`, a number of more than 18 digits, or a time with nanoseconds stay text, of which nothing is lost.
+So `007`, a number of more than 18 digits, or a time with nanoseconds stay text, of which nothing is lost. The zeros
+after the point of a small number are none of its 17 digits.
 """
 
 

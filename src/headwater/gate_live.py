@@ -154,6 +154,9 @@ def live(ask: Ask) -> Finding:
     counted_by, more_is_better = LIVE_METRICS[metric]
     least = int(options.get("min_predictions", 1))
     required = _required(options, more_is_better, least, counted_by)
+    if ask.production is None and not {"min", "max"} & options.keys():
+        # The first of its model can't begin as a canary, and has nobody to fall behind.
+        return Finding(required, "nothing is in production to compare with", True, f"commit {ask.fold.commit[:12]}")
     span = _span(ask, ask.version_id, ("live", "canary"))
     other = ask.production if ask.production != ask.version_id else None
     mine = _statistics(ask, span)

@@ -50,7 +50,7 @@ def checks_of(fold: Fold, version_id: str, name: str | None = None) -> dict[str,
     ):
         said = _read(value, "a check")
         each = {"passed": said.get("passed") is True, "url": said.get("url"), "detail": said.get("detail")}
-        if key not in found or not each["passed"]:
+        if key not in found or not each["passed"] or found[key]["passed"]:
             found[key] = {**each, "commit": commit, "micros": micros, "actor": actor}
     return found
 
@@ -101,7 +101,8 @@ def approvals_of(fold: Fold, version_id: str, stage: str | None = None) -> list[
         entered, _, principal = key.partition(" ")
         said = _read(value, "an approval")
         given, branch = said.get("given") is True, str(said.get("branch", ""))
-        if stage in (None, entered) and ((key, branch) not in found or not given):
+        earlier = found.get((key, branch))
+        if stage in (None, entered) and (earlier is None or not given or earlier["given"]):
             found[key, branch] = {
                 **{"stage": entered, "principal": principal, "given": given, "branch": branch},
                 **{"commit": commit, "micros": micros, "actor": actor, "reason": reason},

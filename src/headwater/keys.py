@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from headwater.errors import AlreadyExistsError, InvalidInputError, LakeError, NotFoundError, PermissionDeniedError
 from headwater.names import shown, shown_path
@@ -25,11 +25,13 @@ __all__ = [
     "PASSPHRASE",
     "PublicKey",
     "Signer",
+    "check_found",
     "folder",
     "key_id",
     "local_key",
     "local_keys",
     "make",
+    "raw_of",
     "read_public",
     "signer",
     "verifies",
@@ -302,11 +304,6 @@ def _asked(path: Path, ask: bool) -> str:
     raise PermissionDeniedError(
         f"the private key {shown_path(str(path))} has a passphrase", hint=f"give it in ${PASSPHRASE}, or on a terminal"
     )
-
-
-def actor_of(path: Path) -> str:
-    """Return the actor whose key a file is by its name."""
-    return unquote(path.stem)
 
 
 def check_found(public: PublicKey | None, name: str) -> PublicKey:

@@ -8,7 +8,7 @@ from headwater.errors import IntegrityError, NotFoundError
 from headwater.lake.base import Lake
 from headwater.trust import Root
 
-__all__ = ["MARKER", "body", "check_unchanged", "found", "is_signed", "root_of"]
+__all__ = ["MARKER", "body", "check_unchanged", "found", "root_of"]
 
 MARKER = "headwater.json"
 """Object at the root of every branch that says: this is a registry, of this format, with this ID."""
@@ -61,12 +61,6 @@ def root_of(marker: bytes) -> Root | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise IntegrityError(f"{MARKER} is not what was written") from None
     return made
-
-
-def is_signed(lake: Lake, commit: str) -> bool:
-    """Return whether a commit's marker says that the lake is signed; what the first one said is not looked for."""
-    there = found(lake, commit)
-    return there is not None and root_of(there) is not None
 
 
 def check_unchanged(lake: Lake, commit: str, root: Root) -> None:

@@ -164,7 +164,7 @@ class Notifications:
                 with self._context.reading() as fold:
                     queues = [
                         each
-                        for each in self._outbox(fold).queues()
+                        for each in self._outbox(fold).queues(first=True)
                         if (each.subject, each.model_id) not in stuck and (now or (each.waits_until or 0) <= moment)
                     ]
                 if not queues:
@@ -235,7 +235,7 @@ class Notifications:
             branch=kept.branch,
         )
         (made,), _ = Sender(self._id(), allow_commands=allow_commands).send(
-            Queue(kept, it.model_id, None, [Step("", (it,))]), None
+            Queue(kept, it.model_id, model, None, [Step("", (it,))]), None
         )
         return made
 

@@ -33,9 +33,10 @@ _ENTERED = ("staging", "production")
 
 _CANDIDATES = f"""
 SELECT c.tx, min(c.position), c.micros, c.id, c.kind, c.actor, c.landed_micros,
-    (SELECT l.brought FROM commits l WHERE l.id = c.landed) = c.tx
-FROM commits c WHERE c.position > ? AND c.tx IN (SELECT tx FROM events WHERE kind IN {_DECIDED})
-GROUP BY c.tx ORDER BY min(c.position), c.micros, c.tx"""
+    (SELECT l.brought FROM commits l WHERE l.id = c.landed) = c.tx,
+    group_concat(DISTINCT coalesce(v.model_id, e.subject))
+FROM commits c JOIN events e ON e.tx = c.tx AND e.kind IN {_DECIDED} LEFT JOIN versions v ON v.version_id = e.subject
+WHERE c.position > ? GROUP BY c.tx ORDER BY min(c.position), c.micros, c.tx"""
 
 _EVENTS = f"""
 SELECT e.event_id, e.subject, e.kind, e.key, e.value, e.prev, e.reason, v.model_id, v.version
@@ -113,6 +114,7 @@ class Queue:
 
     kept: Kept
     model_id: str
+    model: str
     progress: Progress | None
     steps: list[Step] = field(default_factory=list)
 
@@ -221,35 +223,45 @@ class Outbox:
             told = value is not None
         return Kept(subject, name, target, on, branch, start)
 
-    def queues(self) -> list[Queue]:
-        """Return what is still to be told, for each action and model that have something."""
+    def queues(self, *, first: bool = False) -> list[Queue]:
+        """Return what is still to be told, for each action and model that have something.
+
+        Args:
+            first: Only the first step of each.
+        """
         actions = self.actions()
         if not actions:
             return []
-        queues: dict[tuple[str, str, str], Queue] = {}
+        queues: dict[tuple[str, str, str], Queue | None] = {}
         places: dict[tuple[str, str, str], tuple[int, int, str] | None] = {}
-        names: dict[str, str] = {}
         for row in self._fold.rows(_CANDIDATES, min(each.start for each in actions)):
             tx, position, micros = row[:3]
-            happenings = list(self._happenings(tx, position, row[4], bool(row[7])))
+            happenings: list[_Happening] | None = None
             for kept in actions:
-                if position <= kept.start:
-                    continue
-                for model_id in dict.fromkeys(each.model_id for each in happenings):
-                    name = names.setdefault(model_id, name_of(self._fold, model_id))
-                    told = [each for each in happenings if each.model_id == model_id and each.event in kept.on]
-                    if not told or not self._concerns(kept, model_id):
-                        continue
+                for model_id in row[8].split(",") if position > kept.start else ():
                     which = (kept.subject, kept.name, model_id)
                     if which not in queues:
-                        queues[which] = Queue(kept, model_id, self._progress(kept, model_id))
-                        places[which] = self._settled(queues[which].progress)
-                    settled = places[which]
-                    if settled is not None and (position, micros, tx) <= settled:
+                        queues[which] = self._queue(kept, model_id)
+                        places[which] = self._settled(queues[which])
+                    queue, settled = queues[which], places[which]
+                    if queue is None or (settled is not None and (position, micros, tx) <= settled):
                         continue
-                    made = [self._notification(queues[which], name, each, row) for each in told]
-                    queues[which].steps.append(Step(tx, tuple(made)))
-        return [each for each in queues.values() if each.steps]
+                    if first and queue.steps:
+                        continue
+                    # Most of a long history is settled, and what happened in it is not asked.
+                    if happenings is None:
+                        happenings = list(self._happenings(tx, position, row[4], bool(row[7])))
+                    told = [each for each in happenings if each.model_id == model_id and each.event in kept.on]
+                    if told:
+                        queue.steps.append(Step(tx, tuple(self._notification(queue, each, row) for each in told)))
+        return [each for each in queues.values() if each is not None and each.steps]
+
+    def _queue(self, kept: Kept, model_id: str) -> Queue | None:
+        """Return an empty queue; None where the action is not for the model."""
+        if not self._concerns(kept, model_id):
+            return None
+        progress = self.progress(cursor_subject(kept.subject, kept.name), model_id)
+        return Queue(kept, model_id, name_of(self._fold, model_id), progress)
 
     # -- how far --------------------------------------------------------------------------------------------------
     def progress(self, subject: str, model_id: str) -> Progress | None:
@@ -258,16 +270,14 @@ class Outbox:
         known = [each for each in found if each is not None]
         return max(known, key=lambda each: (self.place(each.tx), each.outcome != "waiting", each.tries), default=None)
 
-    def _progress(self, kept: Kept, model_id: str) -> Progress | None:
-        return self.progress(cursor_subject(kept.subject, kept.name), model_id)
-
     def place(self, tx: str) -> tuple[int, int, str]:
         """Return where a transaction stands in the order of landing."""
         row = self._fold.one("SELECT position, micros FROM commits WHERE tx = ? ORDER BY position LIMIT 1", tx)
         return (row[0] or 0, row[1], tx) if row is not None else (-1, 0, tx)
 
-    def _settled(self, progress: Progress | None) -> tuple[int, int, str] | None:
+    def _settled(self, queue: Queue | None) -> tuple[int, int, str] | None:
         """Return the place up to which everything is settled."""
+        progress = queue.progress if queue is not None else None
         if progress is None:
             return None
         position, micros, tx = self.place(progress.tx)
@@ -376,8 +386,8 @@ class Outbox:
         names = self._fold.rows("SELECT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
         return any(matches(kept.subject.removeprefix(PATTERN), name) for (name,) in names)
 
-    def _notification(self, queue: Queue, name: str, what: _Happening, row: Any) -> Notification:
-        tx, position, _, commit, _, actor, landed, _ = row
+    def _notification(self, queue: Queue, what: _Happening, row: Any) -> Notification:
+        tx, position, _, commit, _, actor, landed = row[:7]
         it = queue.kept
         parts = [self._lake_id, self._branch, it.subject, it.name, tx, what.model_id, what.event, what.version_id]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -386,7 +396,7 @@ class Outbox:
             key=key,
             action=it.name,
             event=what.event,
-            model=name,
+            model=queue.model,
             model_id=what.model_id,
             version=what.version,
             version_id=what.version_id,

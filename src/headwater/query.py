@@ -20,7 +20,7 @@ from headwater.lake.base import Lake
 from headwater.query_errors import named, translated
 from headwater.query_plan import NOT_HERE, scans
 from headwater.query_result import QueryResult
-from headwater.query_tables import COMMITS, SQL_TYPES, Snapshot, views, words
+from headwater.query_tables import COMMITS, REFUSED, SQL_TYPES, Snapshot, views, words
 from headwater.query_text import Rewritten, calls, rewrite
 from headwater.schema import TABLES
 from headwater.sqltext import identifier, literal
@@ -29,7 +29,7 @@ from headwater.state import Fold, Folds
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COMMITS", "MOST_BYTES", "SQL_TYPES", "Queries", "QueryResult", "Rows", "Session", "views"]
+__all__ = ["COMMITS", "MOST_BYTES", "REFUSED", "SQL_TYPES", "Queries", "QueryResult", "Rows", "Session", "views"]
 
 MOST_BYTES = 1 << 30
 """Bytes of rows that a result holds in memory; more of them can be had batch by batch."""
@@ -117,7 +117,7 @@ def _check_table(name: str) -> None:
         NotFoundError: There is none of that name.
     """
     schema, _, table = name.rpartition(".")
-    tables = [*TABLES, "commits"]
+    tables = [*TABLES, "commits", "refused"]
     if schema == "lake" and table in tables:
         return
     made = {file.removesuffix(".sql").partition("_")[2]: "CREATE OR REPLACE MACRO" in text for file, text in views()}

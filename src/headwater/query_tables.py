@@ -21,6 +21,7 @@ from headwater.fold import ACTOR, FOLDED, KIND, LANDED, SUBJECT, TX
 from headwater.lake.base import AT, Lake
 from headwater.query_plan import NOT_HERE, stand_in
 from headwater.schema import TABLES, arrow_schema
+from headwater.signatures import EVENTS
 from headwater.sqltext import identifier, literal
 from headwater.state import Fold
 from headwater.tables import folder
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["COMMITS", "NO_ROWS", "SQL_TYPES", "Snapshot", "commits", "select", "views", "words"]
+__all__ = ["COMMITS", "NO_ROWS", "REFUSED", "SQL_TYPES", "Snapshot", "commits", "refused", "select", "views", "words"]
 
 SQL_TYPES = {
     "string": "VARCHAR",
@@ -63,6 +64,22 @@ COMMITS = {
 }
 """The columns of `lake.commits`, which is no table of the lake but its log."""
 
+REFUSED = {
+    "event_id": "VARCHAR",
+    "tx": "VARCHAR",
+    "reason": "VARCHAR",
+    "alarm": "BOOLEAN",
+    "subject": "VARCHAR",
+    "kind": "VARCHAR",
+    "key": "VARCHAR",
+    "value": "VARCHAR",
+    "prev": "VARCHAR[]",
+    "actor": "VARCHAR",
+    "recorded_at": "TIMESTAMPTZ",
+    "signature": "VARCHAR",
+}
+"""The columns of `lake.refused`: the events of a signed lake that have no force, as its folded state knows them."""
+
 NO_ROWS = "(SELECT 1 WHERE false)"
 """A source without rows and without columns of ours."""
 
@@ -78,7 +95,7 @@ _LARGE = frozenset(name for name, table in TABLES.items() if table.prune and nam
 _HELD_ROWS = 200_000
 """Small tables of up to so many rows are held in memory for a session; larger ones are scanned where they lie."""
 
-_HELD_VIEWS = ("standing_events", "hidden", "model_names", "aliases", "model_versions")
+_HELD_VIEWS = ("honoured_events", "standing_events", "hidden", "model_names", "aliases", "model_versions")
 """Views over small tables that others read several times: computed once for a session, where they are needed."""
 
 _HIDDEN = "hidden_transactions"
@@ -157,6 +174,7 @@ class Snapshot:
             connection.execute(f"ATTACH ':memory:' AS {identifier(catalog)}")
         connection.execute(f"USE {identifier(catalog)}")
         connection.execute("CREATE SCHEMA lake")
+        connection.execute(f"CREATE TABLE {self._at('refused')} AS {refused(fold)}")
         for name in (*TABLES, "commits"):
             self._hide(name)
 
@@ -382,18 +400,40 @@ def _newest_first(files: Iterable[DataFile]) -> list[DataFile]:
     return sorted(files, key=lambda file: file.path.rpartition("/")[2].partition("-")[2], reverse=True)
 
 
+def refused(fold: Fold) -> str:
+    """Return a query for `lake.refused`."""
+    columns = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in REFUSED.items())
+    values = []
+    for event_id, tx, reason, alarm, subject, kind, key, text in fold.rows(
+        "SELECT event_id, tx, reason, alarm, subject, kind, key, row FROM refused ORDER BY event_id, seal"
+    ):
+        row = json.loads(text)
+        prev = f"[{', '.join(map(literal, row['prev'] or ()))}]"
+        cells = [*map(_cell, (event_id, tx, reason)), str(bool(alarm)), *map(_cell, (subject, kind, key, row["value"]))]
+        cells += [prev, _cell(row["actor"]), f"make_timestamptz({row['recorded_at']})", _cell(row["signature"])]
+        values.append(f"({', '.join(cells)})")
+    nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in REFUSED.items())
+    if not values:
+        return f"SELECT {nothing} WHERE false"
+    return f"SELECT {columns} FROM (VALUES {', '.join(values)}) AS t({', '.join(REFUSED)})"
+
+
+def _cell(text: str | None) -> str:
+    return "NULL" if text is None else literal(text)
+
+
 def commits(fold: Fold) -> pa.Table:
     """Return `lake.commits`: every commit that the queried one descends from, with its metadata and its landing."""
     import pyarrow as pa
 
     rows = fold.rows(
         "SELECT id, tx, parents, micros, actor, kind, subject, message, landed, landed_micros, position, brought,"
-        " metadata FROM commits ORDER BY position, micros"
+        " metadata, events FROM commits ORDER BY position, micros"
     )
-    columns = list(zip(*rows, strict=True)) or [()] * 13
+    columns = list(zip(*rows, strict=True)) or [()] * 14
     moment = pa.timestamp("us", tz="UTC")
     micros = pa.array(columns[3], pa.int64())
-    texts = {index: pa.array(columns[index], pa.string()) for index in (1, 4, 5, 6, 11)}
+    texts = {index: pa.array(columns[index], pa.string()) for index in (1, 4, 5, 6, 11, 13)}
     return pa.table(
         {
             "commit": pa.array(columns[0], pa.string()),
@@ -409,7 +449,7 @@ def commits(fold: Fold) -> pa.Table:
             "position": pa.array(columns[10], pa.int64()),
             "metadata": _metadata(
                 {ACTOR: texts[4], AT: micros.cast(pa.string()), KIND: texts[5], LANDED: texts[11], SUBJECT: texts[6]}
-                | {TX: texts[1]},
+                | {TX: texts[1], EVENTS: texts[13]},
                 columns[12],
             ),
         }

@@ -15,7 +15,6 @@ from headwater.errors import HeadwaterError, IntegrityError
 from headwater.fold import SCHEMA, TX, fold_commits, fold_rows
 from headwater.lake.base import Lake
 from headwater.lookup import model_id_of
-from headwater.marking import is_signed
 from headwater.names import ModelRef
 from headwater.state import Fold
 
@@ -34,9 +33,6 @@ def small_fold(lake: Lake, commit: str, ref: ModelRef) -> Fold | None:
     connection.executescript(SCHEMA)
     fold = Fold(connection, commit)
     try:
-        if is_signed(lake, commit):
-            # Whether an event has force is told by all of history.
-            return None
         fold_rows(connection, "events", _standing(lake, commit))
         model_id = model_id_of(fold, ref.name)
         if ref.alias is not None:

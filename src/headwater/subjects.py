@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from headwater.evaluation_model import evaluation_called
 from headwater.fold import entries_of
 from headwater.lookup import name_of
 from headwater.names import quote
@@ -39,6 +40,8 @@ def event_called(fold: Fold, subject: str, kind: str, key: str) -> str:
         return f"{name}@{quote(key)}"
     if kind == "traffic":
         return f"what serves {key} of {name}"
+    if kind == "evaluation":
+        return f"evaluation of {name} on {called(fold, key)}"
     return f"{kind}{f' {key}' if key else ''} of {name}"
 
 
@@ -52,6 +55,8 @@ def value_called(fold: Fold, kind: str, value: str | None) -> str | None:
         return str(json.loads(value).get("status"))
     if kind == "traffic":
         return traffic_called(value, lambda version_id: called(fold, version_id)) or None
+    if kind == "evaluation":
+        return evaluation_called(value)
     return value
 
 

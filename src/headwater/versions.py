@@ -59,7 +59,8 @@ class Versions:
         """Return one version."""
         ref = parse_model(reference)
         context = self._context
-        if context.commit is None and context.folds.is_cold(context.branch):
+        # Whether what is signed has force is told by all of history.
+        if context.commit is None and not context.writer.signed and context.folds.is_cold(context.branch):
             from headwater.quick import small_fold
 
             small = small_fold(context.lake, context.lake.head(context.branch), ref)

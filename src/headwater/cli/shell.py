@@ -173,6 +173,7 @@ class Shell:
 
         rows += [(f"lake.{each.name}", "table", f"a row: {each.meaning}") for each in TABLES.values()]
         rows.append(("lake.commits", "table", "a row: a commit that this ref descends from"))
+        rows.append(("lake.refused", "table", "a row: an event of a signed lake that has no force, and why"))
         emit(*table(["name", "kind", "what it is"], rows))
 
     def _schema(self, name: str) -> None:

@@ -1,0 +1,1 @@
+SELECT event_id, value, standing, refused FROM history ORDER BY event_id, value
