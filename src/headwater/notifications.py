@@ -220,6 +220,8 @@ class Notifications:
 
     def test(self, model: str, name: str, *, allow_commands: bool = False) -> Delivery:
         """Deliver a made-up notification; nothing is recorded. `Registry.test_action` tells more."""
+        if self._context.writer.only is not None:
+            raise InvalidInputError("a test can't be rehearsed", hint="what was told can't be taken back")
         with self._context.reading() as fold:
             subject = _subject(fold, model)
             found = [each for each in self._outbox(fold).actions(everywhere=True) if each.subject == subject]
