@@ -21,7 +21,6 @@ from tests.command_line import CommandLine
 
 import headwater
 from headwater import children
-from headwater.context import Context
 from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
 from headwater.evaluation_model import Evaluated
 from headwater.evaluations import stored
@@ -125,17 +124,12 @@ def test_an_evaluation_keeps_predictions_and_metrics_in_one_commit(registry: Reg
     assert at.sql("SELECT relation, source, target FROM lake.lineage WHERE relation = 'evaluated'").fetchall() == [
         ("evaluated", f"dataset:{found.dataset_id}", f"model:{found.version_id}")
     ]
-    assert stored_of(at._context, found).table().num_rows == 6
+    assert at.evaluation("m/1", on="flights").table().num_rows == 6
     entry = registry.log(limit=1)[0]
     assert (entry.kind, entry.subject, entry.message) == ("evaluate", "m/1", "evaluate m/1 on flights@1.0.0")
     assert registry.at(before).sql("SELECT count(*) FROM lake.metrics").fetchall() == [(0,)]
-
-
-def stored_of(context: Context, found: Evaluated) -> Evaluated:
-    with context.reading() as fold:
-        again = stored(context, fold, found.version_id, found.dataset_id)
-    assert again is not None
-    return again
+    with pytest.raises(NotFoundError, match=r"m/1 was not evaluated on flights@1\.0\.0"):
+        registry.at(before).evaluation("m/1", on="flights")
 
 
 def test_the_last_evaluation_stands_also_where_two_branches_made_one(registry: Registry) -> None:
@@ -147,7 +141,7 @@ def test_the_last_evaluation_stands_also_where_two_branches_made_one(registry: R
     assert values(ours)["accuracy", ""] == 1
     registry.merge("exp")
     assert len({first.digest, theirs.digest, ours.digest}) == 3
-    again = stored_of(registry._context, ours)
+    again = registry.evaluation("m/1", on="flights")
     assert (again.digest, again.command) == (ours.digest, ())
     assert again.table().column("prediction").to_pylist() == [str(row["label"]) for row in ROWS]
     edges = registry.sql("SELECT count(*) FROM lake.lineage WHERE relation = 'evaluated'").fetchall()
@@ -589,3 +583,20 @@ def test_what_was_computed_is_no_part_of_a_reproduction(here: Registry) -> None:
     found = here.evaluate("m/1", on="flights", predict=lambda table: table.column("label"))
     with here._context.reading() as fold:
         assert measured(here._context, fold, [found.version_id], []) == {}
+
+
+def test_an_evaluation_is_told_in_words_undone_and_exported(here: Registry, tmp_path: Path) -> None:
+    with here.create_branch("exp") as exp:
+        found = exp.evaluate("m/1", on="flights", predict=lambda table: table.column("label"))
+    words = f"6 predictions for flights@1.0.0 ({found.digest[:8]})"
+    (label,) = here.diff("main", "exp").events
+    assert label.sentence == f"evaluation of m/1: {words}"
+    here.merge("exp")
+    here.export(tmp_path / "export")
+    assert (tmp_path / "export" / found.path).stat().st_size > 0
+    undone = here.revert(here.head)
+    (change,) = [each for each in undone.changes if each.kind == "evaluation"]
+    assert (change.name, change.before, change.after) == ("evaluation of m/1 on flights@1.0.0", words, None)
+    with here._context.reading() as fold:
+        assert stored(here._context, fold, found.version_id, found.dataset_id) is None
+    assert here.metrics("m/1") == []

@@ -5,6 +5,8 @@ The one table of roles and rights. `headwater.trust` asks it when an event is wr
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 
@@ -29,6 +31,7 @@ __all__ = [
     "matches",
     "protected",
     "right_for",
+    "says_nothing",
 ]
 
 ROLES = ("viewer", "author", "reviewer", "deployer", "admin")
@@ -75,6 +78,15 @@ def protected(kind: str, key: str) -> bool:
         or (kind == "alias" and key in PROTECTED)
         or (kind == "traffic" and key == "production")
     )
+
+
+def says_nothing(kind: str, value: str | None) -> bool:
+    """Return whether an event says what is so where no event is: a merge settles by such ones what it does not take."""
+    if kind == "key":
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            return json.loads(value or "null").get("revoked") is True
+        return False
+    return value is None or (kind, value) in (("role", "revoked"), ("traffic", "[]"))
 
 
 def right_for(kind: str, key: str, value: str | None, standing: str | None) -> str:

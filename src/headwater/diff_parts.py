@@ -184,6 +184,8 @@ class ChangedLabel:
             what = f"alias {self.reference}@{self.key}"
         elif self.kind == "traffic":
             what = f"traffic of {self.reference} in {self.key}"
+        elif self.kind == "evaluation":
+            what = f"evaluation of {self.reference}"
         if self.before is None:
             return f"{what}: {_line(self.after)}"
         return f"{what}: {_line(self.before)} -> {_line(self.after) if self.after is not None else 'none'}"

@@ -22,6 +22,7 @@ from headwater.diff_parts import (
     ChangedLabel,
 )
 from headwater.difference import Difference
+from headwater.evaluation_model import evaluation_called
 from headwater.fold import KIND, TX
 from headwater.ids import from_micros
 from headwater.lake.base import Lake
@@ -374,7 +375,8 @@ class Words:
 
     @cached_property
     def _sayers(self) -> dict[str, Callable[[str], str]]:
-        return {"alias": self._alias, "traffic": self._traffic, "artifact": self._artifact, "action": action_called}
+        own = {"alias": self._alias, "traffic": self._traffic, "artifact": self._artifact}
+        return {**own, "action": action_called, "evaluation": evaluation_called}
 
     def _alias(self, version_id: str) -> str:
         found = self._version(version_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,7 @@ from headwater.model import Metric
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Evaluated", "Scoring"]
+__all__ = ["Evaluated", "Scoring", "evaluation_called"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +86,12 @@ class Evaluated:
             InvalidInputError: The dataset has no such column.
         """
         return self._read(columns)
+
+
+def evaluation_called(value: str) -> str:
+    """Return the value of an event of kind `evaluation` in words."""
+    try:
+        found = json.loads(value)
+        return f"{int(found['rows']):,} predictions for {found['dataset']} ({str(found['digest'])[:8]})"
+    except (ValueError, KeyError, TypeError):
+        return value

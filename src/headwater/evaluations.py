@@ -113,14 +113,30 @@ class Evaluations:
             place = Path(name).resolve()
             with disk_errors(place):
                 output = self._predicted(request, place, limit, echo)
-                copy = place / "taken"
+                # The child is gone; nothing that it may have put beside its output is in the way.
+                private = Path(tempfile.mkdtemp(dir=place))
+                copy = private / "taken"
                 rows = request.data.version.rows or 0
                 format_ = taken(output, copy, most_bytes(rows))
                 scoring, table = self._scored(request, copy, format_, task, positive)
                 measured = self._measured(request, scoring, table)
-                kept = place / _FILE
+                kept = private / _FILE
                 _write(table, kept)
             return self._keep(request, scoring, table, measured, kept)
+
+    def evaluation(self, reference: str, *, on: str) -> Evaluated:
+        """Return the last evaluation of a version on a dataset version. See `Registry.evaluation`."""
+        with self._context.reading() as fold:
+            version_id, model_id, number, *_ = version_row(fold, parse_model(reference))
+            data = Stored.of(fold, row_of(fold, on)).version
+            found = stored(self._context, fold, version_id, data.dataset_id)
+            name = f"{quote(name_of(fold, model_id))}/{number}"
+        if found is None:
+            raise NotFoundError(
+                f"{name} was not evaluated on {data.reference}",
+                hint=f"`headwater evaluate {name} --on {data.reference}` does it",
+            )
+        return found
 
     # -- what was asked -----------------------------------------------------------------------------------------
     def _request(
@@ -260,6 +276,7 @@ class Evaluations:
         with disk_errors(file.parent), file.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
         value = {
+            "dataset": version.reference,
             "path": path,
             "digest": digest,
             "size": file.stat().st_size,

@@ -24,7 +24,7 @@ from headwater.tombstones import hidden_transactions, shadowed
 
 __all__ = ["Export", "export"]
 
-_OBJECTS = ("artifacts/", "datasets/", "environments/", "patches/", "runs/")
+_OBJECTS = ("artifacts/", "datasets/", "environments/", "evaluations/", "patches/", "runs/")
 """Where the objects lie that rows speak of; what else is on a branch is not ours, or is bookkeeping."""
 
 _AT_ONCE = 8

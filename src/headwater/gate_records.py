@@ -50,7 +50,7 @@ def checks_of(fold: Fold, version_id: str, name: str | None = None) -> dict[str,
     ):
         said = _read(value, "a check")
         each = {"passed": said.get("passed") is True, "url": said.get("url"), "detail": said.get("detail")}
-        if key not in found or not each["passed"]:
+        if key not in found or not each["passed"] or found[key]["passed"]:
             found[key] = {**each, "commit": commit, "micros": micros, "actor": actor}
     return found
 
@@ -87,11 +87,11 @@ def branch_of(context: Context) -> str:
 
 
 def approvals_of(fold: Fold, version_id: str, stage: str | None = None) -> list[dict[str, Any]]:
-    """Return what stands for each person and stage, oldest first; where two branches disagree, withdrawn stands.
+    """Return what stands for each person, stage and branch, oldest first; where two disagree, withdrawn stands.
 
     Each says: stage, principal, given, branch, commit, micros, actor, reason.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for key, value, micros, actor, reason, commit in fold.rows(
         "SELECT e.key, e.value, e.recorded_at, e.actor, e.reason,"
         " coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx) FROM events e"
@@ -100,10 +100,11 @@ def approvals_of(fold: Fold, version_id: str, stage: str | None = None) -> list[
     ):
         entered, _, principal = key.partition(" ")
         said = _read(value, "an approval")
-        given = said.get("given") is True
-        if stage in (None, entered) and (key not in found or not given):
-            found[key] = {
-                **{"stage": entered, "principal": principal, "given": given, "branch": str(said.get("branch", ""))},
+        given, branch = said.get("given") is True, str(said.get("branch", ""))
+        earlier = found.get((key, branch))
+        if stage in (None, entered) and (earlier is None or not given or earlier["given"]):
+            found[key, branch] = {
+                **{"stage": entered, "principal": principal, "given": given, "branch": branch},
                 **{"commit": commit, "micros": micros, "actor": actor, "reason": reason},
             }
     return list(found.values())

@@ -12,7 +12,7 @@ from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
-from headwater.production import CHAMPION
+from headwater.production import CHAMPION, last_in
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
@@ -161,7 +161,8 @@ class Labels:
         """Hide a version, or a model with all its versions; history keeps them and their numbers stay taken.
 
         Raises:
-            ConflictError: An alias points there, or it serves somewhere.
+            ConflictError: An alias points there, it serves somewhere, or it is one of the last three versions that were
+                in production.
         """
         ref = parse_model(reference)
         _check_reason(reason)
@@ -175,6 +176,11 @@ class Labels:
                 version_id, model_id, *_ = version_row(tx.fold, ref)
                 subjects = [version_id]
                 pointing = tx.fold.rows(_POINTING + " AND value = ?", model_id, version_id)
+                if not pointing and version_id in last_in(tx.fold, model_id):
+                    raise ConflictError(
+                        f"{ref} can't be deleted while it is one of the last three that were in production",
+                        hint=f"it can be gone back to: `headwater rollback {quote(ref.name)}`",
+                    )
             if pointing:
                 alias = pointing[0][0]
                 raise ConflictError(

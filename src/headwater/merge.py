@@ -284,7 +284,9 @@ class _Merging:
         tx.join(new)
         endorse(tx, self.context.folds, self.found)
         for (subject, kind, key), event in decision.settling.items():
-            tx.event(subject, kind, event.value, key=key, prev=event.prev, reason=f"merge of {self.source}")
+            # Also what stands here and the source supersedes: who judges knows this side alone.
+            prev = dict.fromkeys([*event.prev, *(each for each, _ in tx.fold.standing(subject, kind, key))])
+            tx.event(subject, kind, event.value, key=key, prev=list(prev), reason=f"merge of {self.source}")
         for change in self.context.lake.diff(new.base, self.found, "fence/"):
             # Whoever decided on a model here while this was merged looks again.
             tx.put(change.path, tx.tx.encode())

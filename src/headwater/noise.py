@@ -19,7 +19,7 @@ __all__ = ["PAIRED", "Pair", "Rows", "least_drop_of_rates", "paired", "wilson"]
 SEED = 20_261_101
 """Resamples are the same at every evaluation: what was recorded once agrees with what is found again."""
 
-_MOST_RESAMPLES = 1000
+_MOST_RESAMPLES = 500
 _FEWEST_RESAMPLES = 200
 _MOST_DRAWN = 20_000_000
 
@@ -50,7 +50,7 @@ class Pair:
         after: Its value for the one that would take its place.
         drop: How much is lost, in the metric's unit; negative where something is won.
         least: How much is lost at the least, at the confidence that was asked for; None where that can't be told.
-        method: `bootstrap of 1000 resamples`, or `DeLong's interval`.
+        method: `bootstrap of 500 resamples`, or `DeLong's interval`.
     """
 
     before: float

@@ -33,6 +33,7 @@ __all__ = [
     "faces",
     "governed",
     "is_there",
+    "last_in",
     "matching",
     "production_of",
     "put_in_production",
@@ -127,6 +128,21 @@ def entered(fold: Fold, model_id: str) -> list[str]:
         elif not stack or stack[-1] != version_id:
             stack.append(version_id)
     return stack
+
+
+def last_in(fold: Fold, model_id: str) -> list[str]:
+    """Return the versions that are kept because a rollback may need them: the last three that were in production.
+
+    Those that were rolled back count among them, and do not crowd out what can be gone back to.
+    """
+    rows = fold.rows(
+        f"SELECT e.value {_STOOD} AND e.value IS NOT NULL ORDER BY c.position DESC, e.event_id DESC", model_id, CHAMPION
+    )
+    latest = list(dict.fromkeys(version_id for (version_id,) in rows))[:_KEPT]
+    return list(dict.fromkeys([*latest, *reversed(entered(fold, model_id)[-_KEPT:])]))
+
+
+_KEPT = 3
 
 
 def was_in(fold: Fold, model_id: str, version_id: str) -> bool:

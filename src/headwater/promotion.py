@@ -212,15 +212,25 @@ class Promotions:
         return self._promotion(landing.result, landing.commit, reason, overridden=False)
 
     # -- rolling back -------------------------------------------------------------------------------------------
-    def rollback(self, name: str, to: int | None = None, *, reason: str | None = None) -> Promotion:
-        """Bring the version back that was in production before. See `Registry.rollback`."""
+    def rollback(
+        self, name: str, to: int | None = None, *, reason: str | None = None, failed: str | None = None
+    ) -> Promotion:
+        """Bring the version back that was in production before. See `Registry.rollback`.
+
+        Args:
+            name: The model.
+            to: The version, if another.
+            reason: Why.
+            failed: The deployment that is to serve no more. Where it does not serve by then, somebody else was faster,
+                and to roll back once more would be to roll back what they chose.
+        """
         bare = _bare(name)
         _check_reason(reason)
 
         def work(tx: Transaction) -> _Done:
             fold = tx.fold
             model_id = model_id_of(fold, bare)
-            version_id = _target(fold, model_id, to)
+            version_id = _target(fold, model_id, to) if failed is None else _instead_of(fold, model_id, failed)
             number = _number(fold, version_id)
             self._check_there(fold, version_id, f"{quote(bare)}/{number}")
             live = [each for each in production.serving_in(fold, model_id) if each["mode"] == "live"]
@@ -527,7 +537,6 @@ def _target(fold: Fold, model_id: str, to: int | None) -> str:
     With a canary beside it that is the version in production itself, which gets all requests again.
     """
     name = quote(name_of(fold, model_id))
-    stack = production.entered(fold, model_id)
     if to is not None:
         row = fold.one("SELECT version_id FROM versions WHERE model_id = ? AND version = ?", model_id, to)
         if row is None or not production.is_there(fold, row[0]):
@@ -541,14 +550,40 @@ def _target(fold: Fold, model_id: str, to: int | None) -> str:
     current = production_of(fold, model_id)
     if current is not None and production.canaries_of(fold, model_id):
         return current
+    return _before(fold, model_id)
+
+
+def _before(fold: Fold, model_id: str) -> str:
+    """Return the version that was in production before the one that is.
+
+    Raises:
+        ConflictError: There is none that can come back.
+    """
+    current = production_of(fold, model_id)
     # Where nothing is in production, the last that was comes back.
-    for version_id in reversed(stack):
+    for version_id in reversed(production.entered(fold, model_id)):
         if version_id != current and production.is_there(fold, version_id):
             return version_id
     raise ConflictError(
-        f"there is nothing to roll {name} back to: no other version was in production before",
-        hint=f"`headwater history {name}` tells its story",
+        f"there is nothing to roll {quote(name_of(fold, model_id))} back to: no other version was in production before",
+        hint=f"`headwater history {quote(name_of(fold, model_id))}` tells its story",
     )
+
+
+def _instead_of(fold: Fold, model_id: str, failed: str) -> str:
+    """Return the version that gets all requests where a deployment failed.
+
+    Raises:
+        ConflictError: The deployment serves no more, or nothing else was in production before.
+    """
+    serving = production.serving_in(fold, model_id)
+    mode = next((each["mode"] for each in serving if each["deployment_id"] == failed), None)
+    if mode is None:
+        raise ConflictError(
+            f"deployment {failed} of {quote(name_of(fold, model_id))} serves no more",
+            hint="`headwater deployments` lists what serves",
+        )
+    return _target(fold, model_id, None) if mode != "live" else _before(fold, model_id)
 
 
 def _number(fold: Fold, version_id: str) -> int:

@@ -138,7 +138,7 @@ class Protected:
     Attributes:
         groups: What is in production, by model.
         stages: Of versions of governed models: their stage below production on the source, by place.
-        rules: Policies, roles, keys and actions that the target's admins decide on.
+        rules: Policies, roles, keys and actions that are not taken by union.
     """
 
     groups: tuple[Group, ...] = ()
@@ -193,7 +193,10 @@ def find_protected(union: Union, there: Fold, *, authority: bool) -> Protected:
             stage = production.stage_of(there, place[0])
             if governed and place[1] == _STAGE and stage != production.stage_of(fold, place[0]):
                 stages[place] = stage
-    return Protected(tuple(sorted(groups, key=lambda each: each.name)), stages, tuple(_rules(union, there, authority)))
+    # What is decided again has to be judged by the rules from before the merge, even where everybody may change them.
+    held = fold.signed or (not authority and (_has_admins(fold) or bool(stages) or any(g.governed for g in groups)))
+    rules = tuple(_rules(union, there)) if held else ()
+    return Protected(tuple(sorted(groups, key=lambda each: each.name)), stages, rules)
 
 
 def _by_model(union: Union) -> dict[str, set[Place]]:
@@ -287,11 +290,9 @@ def _side(union: Union, named: Place, places: Iterable[Place], value: str | None
 
 
 # -- who may do what --------------------------------------------------------------------------------------------------
-def _rules(union: Union, there: Fold, authority: bool) -> Iterator[Rule]:
-    """Yield the rules that the source changed, where the target has admins whose word they need."""
+def _rules(union: Union, there: Fold) -> Iterator[Rule]:
+    """Yield the rules that the source changed."""
     fold = union.fold
-    if not fold.signed and (authority or not _has_admins(fold)):
-        return
     for place in sorted(union.added):
         kind = place[1]
         if kind not in RULES:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
     from headwater.history_model import HistoryEntry, ModelMoment
     from headwater.trust_model import Grant, Key
+    from headwater.watch_model import Watched
 
 __all__ = ["Governance"]
 
@@ -277,6 +278,28 @@ class Governance(Services):
             return self._chronicle.tell(name, limit=limit)
         return self._chronicle.moment(name, at, limit=limit)
 
+    # -- watching -----------------------------------------------------------------------------------------------
+    def watch(self, name: str, *, rollback: bool = True) -> Watched:
+        """Look once at what serves of a model in production, by the live gates of its policy, and roll back what fails.
+
+        Asked are the gates of `production` over live predictions (`live`, and `latency` with `from = "live"`), of what
+        is live and of canaries; and those of shadows, which have no consequence. A gate counts once it has enough
+        predictions, of those alone that were logged for what serves now. Where a canary fails, the version in
+        production gets all requests again; where that fails, the version before it does. Ask again as often as you
+        like.
+
+        Args:
+            name: The model.
+            rollback: Whether to roll back; else it is only told.
+
+        Raises:
+            NotFoundError: There is no such model, or its policy has no such gate.
+            InvalidInputError: That is no model's name.
+            PermissionDeniedError: Something failed, and the actor has no role that may roll back.
+            LakeError: The lake can't be read now; nothing was changed.
+        """
+        return self._watching.look(name, rollback=rollback)
+
     # -- evaluating ---------------------------------------------------------------------------------------------
     def evaluate(
         self,
@@ -332,6 +355,18 @@ class Governance(Services):
             timeout=timeout,
             echo=echo,
         )
+
+    def evaluation(self, reference: str, *, on: str) -> Evaluated:
+        """Return the last evaluation of a version on a dataset version; its `table()` has the predictions.
+
+        Args:
+            reference: `NAME/7` or `NAME@alias`.
+            on: The dataset version, `NAME@1.0.0`, or `NAME` for the newest.
+
+        Raises:
+            NotFoundError: There is no such version or dataset, or no evaluation of the one on the other.
+        """
+        return self._evaluations.evaluation(reference, on=on)
 
     # -- roles and keys -----------------------------------------------------------------------------------------
     def grant(self, role: str, who: str, on: str = "*", *, reason: str | None = None) -> list[Grant]:

@@ -289,7 +289,8 @@ class Models(Services):
         """Hide a version, or a model and its versions. History keeps them; their numbers stay taken.
 
         Raises:
-            ConflictError: An alias points there.
+            ConflictError: An alias points there, it serves somewhere, or it is one of the last three versions that were
+                in production.
         """
         self._labels.delete(reference, reason=reason)
 

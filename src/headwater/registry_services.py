@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headwater.serving import Deployments
     from headwater.tracking import Runs
     from headwater.undoing import Undoing
+    from headwater.watching import Watching
 
 __all__ = ["Services"]
 
@@ -179,6 +180,12 @@ class Services:
         from headwater.records import Records
 
         return Records(self._context)
+
+    @cached_property
+    def _watching(self) -> Watching:
+        from headwater.watching import Watching
+
+        return Watching(self._context, self._promotions)
 
     @cached_property
     def _roles(self) -> Roles:

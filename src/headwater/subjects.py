@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable
 
+from headwater.evaluation_model import evaluation_called
 from headwater.fold import entries_of
 from headwater.lookup import name_of
 from headwater.names import quote
@@ -40,6 +41,8 @@ def event_called(fold: Fold, subject: str, kind: str, key: str) -> str:
         return f"{name}@{quote(key)}"
     if kind == "traffic":
         return f"what serves {key} of {name}"
+    if kind == "evaluation":
+        return f"evaluation of {name} on {called(fold, key)}"
     return f"{kind}{f' {key}' if key else ''} of {name}"
 
 
@@ -55,6 +58,8 @@ def value_called(fold: Fold, kind: str, value: str | None) -> str | None:
         return traffic_called(value, lambda version_id: called(fold, version_id)) or None
     if kind == "action":
         return action_called(value)
+    if kind == "evaluation":
+        return evaluation_called(value)
     return value
 
 

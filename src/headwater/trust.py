@@ -21,6 +21,7 @@ from headwater.access import (
     is_pattern,
     matches,
     right_for,
+    says_nothing,
 )
 from headwater.access import protected as is_protected
 from headwater.keys import key_id, raw_of
@@ -276,7 +277,8 @@ class Judge:
         odd = self._odd(row, principal)
         if odd is not None:
             return odd
-        if standing and {each for _, each in standing} == {value} and self.may(principal, WRITE, None):
+        same = {each for _, each in standing} == {value} if standing else says_nothing(kind, value)
+        if same and self.may(principal, WRITE, None):
             return None  # it changes nothing
         before = [each for _, each in standing]
         stands = "production" if "production" in before else next(iter(before), None)

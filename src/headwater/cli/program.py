@@ -83,6 +83,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "approve": ("records", "Say that a version may enter a stage."),
         "approvals": ("records", "List who said that a version may enter a stage."),
         "check-card": ("records", "Show what a model card lacks to be complete."),
+        "watch": ("watch", "Look after what serves, and roll back what fails a live gate."),
         "history": ("history", "Tell the story of a model, or what it was at a time."),
         "role": ("trust", "Give and take roles, and list who holds which."),
         "key": ("trust", "Make, enrol, revoke and list the keys that sign."),

@@ -1,0 +1,1 @@
+SELECT * FROM approvals ORDER BY stage, actor

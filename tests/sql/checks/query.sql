@@ -1,0 +1,1 @@
+SELECT * FROM checks ORDER BY version, check_name

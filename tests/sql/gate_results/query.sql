@@ -1,0 +1,1 @@
+SELECT * FROM gate_results ORDER BY stage, gate

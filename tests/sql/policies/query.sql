@@ -1,0 +1,1 @@
+SELECT * FROM policies ORDER BY subject
