@@ -90,6 +90,8 @@ def test_a_forged_row_is_the_one_finding(make: Callable[..., Registry], tmp_path
     assert (finding.kind, finding.event_id, finding.actor) == ("forged", row["event_id"], "pipeline")
     assert "in the name of pipeline claims that champion is flight-delay/2" in str(finding)
     assert "no commit has its transaction" in str(finding)
+    assert finding.commit == audit.commit == registry.head
+    assert [note.kind for note in audit.notes] == ["stranger"]
     assert ("it has no force" in str(finding)) == signed
     assert ("this lake is not signed, so it has force" in str(finding)) != signed
     assert registry.resolve("flight-delay@champion").version == (1 if signed else 2)
@@ -107,7 +109,10 @@ def test_the_command_exits_5_and_names_it(
     assert cli.json("audit")["clean"] is True
     row = forged(registry, tmp_path)
     said = cli("audit", status=5)
-    assert said.stdout.startswith("forged  an event in the name of pipeline claims that champion is flight-delay/2")
+    assert said.stdout.splitlines()[0].startswith("stranger  commit ")
+    assert said.stdout.splitlines()[1].startswith(
+        "forged  an event in the name of pipeline claims that champion is flight-delay/2"
+    )
     assert "error: the audit found 1 thing in main" in said.stderr
     document = json.loads(cli("audit", "--json", status=5).stdout)
     assert (document["clean"], document["findings"][0]["event_id"]) == (False, row["event_id"])

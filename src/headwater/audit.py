@@ -7,7 +7,7 @@ the order in which they landed. What commits and rows say of each other is compa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +15,19 @@ from headwater import marking
 from headwater.audit_events import EventRows, check_events
 from headwater.audit_history import check_history
 from headwater.audit_model import Audit, Finding, Note
+from headwater.audit_production import check_faces, check_promotions
+from headwater.audit_tables import Growth
 from headwater.context import Context
+from headwater.datasets import Datasets
 from headwater.errors import HeadwaterError, IntegrityError, NotFoundError
+from headwater.fold import entries_of
 from headwater.history_words import told
+from headwater.lookup import name_of
+from headwater.names import quote
 from headwater.state import Fold, Folds
 from headwater.subjects import called
 from headwater.tables import scratch
+from headwater.versions import Versions
 
 __all__ = ["Audits"]
 
@@ -35,7 +42,7 @@ class Audits:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def audit(self) -> Audit:
+    def audit(self, *, everything: bool = False) -> Audit:
         """Audit what the context reads. See `Registry.audit`."""
         with scratch(self._context.lake.cache) as folder:
             folds = Folds(self._context.lake, folder)
@@ -43,7 +50,7 @@ class Audits:
                 cold = replace(self._context, folds=folds)
                 try:
                     with cold.reading() as fold:
-                        return _Auditing(cold, fold).audit()
+                        return _Auditing(cold, fold).audit(everything)
                 except (IntegrityError, NotFoundError) as error:
                     return self._unreadable(error)
             finally:
@@ -69,13 +76,18 @@ class _Auditing:
         self._findings: list[Finding] = []
         self._notes: list[Note] = []
 
-    def audit(self) -> Audit:
+    def audit(self, everything: bool) -> Audit:
+        """Audit it; `everything` is for the bytes of artifacts."""
         fold, root = self._fold, self._fold.root
         marker = marking.found(self._lake, fold.commit)
         rows = EventRows.read(self._lake, fold)
         self._findings += self._refused()
         self._findings += check_events(self._lake, fold, rows, self._known, self._claim)
         self._findings += check_history(fold)
+        self._tables()
+        self._findings += check_faces(fold, self._known)
+        self._findings += check_promotions(fold, self._known)
+        read, unread = self._bytes(everything)
         self._notes += self._overrides()
         self._notes += self._elsewhere()
         (commits,) = fold.one("SELECT count(*) FROM commits")
@@ -90,8 +102,8 @@ class _Auditing:
             transactions=transactions,
             events=len(rows.rows),
             signatures=0 if root is None else rows.signatures,
-            artifacts=0,
-            unread=0,
+            artifacts=read,
+            unread=unread,
             findings=tuple(self._findings),
             notes=tuple(self._notes),
         )
@@ -129,6 +141,45 @@ class _Auditing:
         for kind, reason, count in self._fold.rows(query):
             yield Note("elsewhere", kind, f"{count} of kind {kind} without force here: {reason}")
 
+    # -- what lies in the lake ----------------------------------------------------------------------------------
+    def _tables(self) -> None:
+        """Look for rows that are gone, and say of forged ones which commit brought them."""
+        growth = Growth(self._lake, self._fold)
+        for each in growth.check():
+            (self._findings if isinstance(each, Finding) else self._notes).append(each)  # type: ignore[arg-type]
+        self._findings = [
+            replace(each, commit=growth.brought.get(each.tx or "")) if each.commit is None else each
+            for each in self._findings
+        ]
+
+    def _bytes(self, everything: bool) -> tuple[int, int]:
+        """Read artifacts; return of how many versions, and how many were not read."""
+        fold = self._fold
+        pinned = replace(self._context, commit=fold.commit)
+        versions, datasets = Versions(pinned), Datasets(pinned)
+        chosen = {str(each) for (each,) in fold.rows(_CHOSEN)}
+        chosen |= {each["version_id"] for (value,) in fold.rows(_SERVING) for each in _entries(value)}
+        read = unread = 0
+        for version_id, model_id, number, external in fold.rows(_VERSIONS):
+            if external is not None or not (everything or version_id in chosen):
+                unread += 1
+                continue
+            reference = f"{quote(name_of(fold, model_id))}/{number}"
+            read += 1
+            self._findings += self._altered(reference, versions.verify)
+        for name, semver in fold.rows("SELECT name, semver FROM datasets ORDER BY name, semver"):
+            read, unread = read + everything, unread + (not everything)
+            if everything:
+                self._findings += self._altered(f"{quote(name)}@{semver}", datasets.verify)
+        return read, unread
+
+    def _altered(self, reference: str, verify: Callable[[str], None]) -> list[Finding]:
+        try:
+            verify(reference)
+        except (IntegrityError, NotFoundError) as error:
+            return [Finding("artifact", reference, f"{reference} is not what was registered: {error.message}")]
+        return []
+
     # -- what people want to know of ----------------------------------------------------------------------------
     def _overrides(self) -> Iterator[Note]:
         query = (
@@ -139,3 +190,21 @@ class _Auditing:
         for event, subject, stage, why, actor, commit in self._fold.rows(query):
             name = called(self._fold, subject)
             yield Note("override", name, f"{actor} let {name} into {stage} past its gates: {why}", event, commit, actor)
+
+
+_CHOSEN = """SELECT value FROM events WHERE standing AND kind = 'alias' AND value IS NOT NULL
+    UNION SELECT subject FROM events WHERE standing AND kind = 'stage' AND value IN ('staging', 'production')"""
+"""The versions that somebody may load."""
+
+_SERVING = "SELECT value FROM events WHERE standing AND kind = 'traffic'"
+
+_VERSIONS = (
+    "SELECT version_id, model_id, version, json_extract(row, '$.external_url') FROM versions ORDER BY model_id, version"
+)
+
+
+def _entries(value: str | None) -> list[dict[str, Any]]:
+    try:
+        return entries_of(value)
+    except IntegrityError:
+        return []

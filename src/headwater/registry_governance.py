@@ -11,6 +11,7 @@ from headwater.registry_services import Services
 
 if TYPE_CHECKING:
     from headwater.audit_model import Audit
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
     from headwater.history_model import HistoryEntry, ModelMoment
@@ -186,6 +187,21 @@ class Governance(Services):
             ConflictError: Two branches put a version into production each, so there is none to compare with.
         """
         return self._policies.check(reference, to, traffic=traffic)
+
+    def check_dataset(self, reference: str) -> DatasetEvaluation:
+        """Ask the gates of a dataset's policy of one version; nothing is written.
+
+        Args:
+            reference: `NAME@1.2.0`, or `NAME` for the newest version.
+
+        Returns:
+            What each gate found: `passed` is whether all passed, also where there is none.
+
+        Raises:
+            NotFoundError: There is no such dataset or version.
+            IntegrityError: The policy, or the data, is not what was written.
+        """
+        return self._dataset_gates.check(reference)
 
     # -- what people record -------------------------------------------------------------------------------------
     def record_check(
@@ -445,11 +461,15 @@ class Governance(Services):
         return self._roles.keys()
 
     # -- auditing -----------------------------------------------------------------------------------------------
-    def audit(self) -> Audit:
+    def audit(self, *, everything: bool = False) -> Audit:
         """Read all commits and events that led here anew, and name what is not as it should be; writes nothing.
 
         In a signed lake every signature, key and role is judged as of when its event landed. See `docs/trust.md` for
         what that proves.
+
+        Args:
+            everything: Read the bytes of every version of models and datasets; by default only of those that are
+                staged, serve in production, or have an alias.
 
         Returns:
             The audit: `clean`, or with `findings`; `notes` tell of overrides.
@@ -457,4 +477,4 @@ class Governance(Services):
         Raises:
             LakeError: The lake, or the disk of its cache, can't be used.
         """
-        return self._audits.audit()
+        return self._audits.audit(everything=everything)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from headwater.cli.base import Session, command
+from headwater.cli.base import Session, command, option
 from headwater.cli.layout import count, fields
 from headwater.cli.output import busy, clean, paint, strong
 from headwater.errors import IntegrityError
@@ -20,15 +20,17 @@ _LOUD = {"override": "1;31"}
 
 
 @command("audit", ref=True, example="headwater audit\nheadwater audit --ref exp-42 --json")
-def audit(session: Session) -> None:
+@option("--all", "everything", is_flag=True, help="Read the bytes of every model and dataset version.")
+def audit(session: Session, everything: bool) -> None:
     """Read all commits and events anew, and name what is not as it should be.
 
-    Signatures, keys and roles as of when each event landed, what events replace, what transactions say of their events,
-    and the chain of commits. Nothing that this machine has cached is believed. The exit status is 5 where something was
-    found; overrides are listed, and are no finding.
+    Signatures, keys and roles as of when each event landed; what events replace; what transactions say of their
+    events; the chain of commits; whether tables lost rows; what is in production, and by which gates; and the bytes of
+    versions that are staged, serve, or have an alias. The exit status is 5 where something was found; overrides are
+    listed, and are no finding.
     """
     with session.open() as registry, busy("auditing"):
-        found = registry.audit()
+        found = registry.audit(everything=everything)
     session.emit(_document(found), lambda: _lines(found))
     if not found.clean:
         raise IntegrityError(
@@ -54,6 +56,7 @@ def _lines(found: Audit) -> Iterator[str]:
             ("audited", f"{found.ref} at {strong(found.commit)}"),
             ("lake", f"{found.lake}, {trust}"),
             ("read", f"{count(found.commits, 'commit')}, {count(found.events, 'event')}"),
+            ("bytes", f"{count(found.artifacts, 'version')} read, {found.unread} not"),
             ("result", paint("clean", "32") if found.clean else paint(f"{len(found.findings)} found", "1;31")),
         ]
     )
