@@ -110,7 +110,7 @@ def _check_counted(lake: Lake, fold: Fold, found: EventRows, known: set[str], wo
         committed.add(tx)
         if events is not None:
             said.setdefault(tx, []).append((commit, events))
-    forged = [tx for tx in found.by_tx if tx not in committed]
+    forged = [event for tx, events in found.by_tx.items() if tx not in committed for event in events.values()]
     left = _LOOKED_INTO
     for tx, commits in said.items():
         commit, events = commits[0]
@@ -124,9 +124,8 @@ def _check_counted(lake: Lake, fold: Fold, found: EventRows, known: set[str], wo
         left -= 1
         held = {digest_of(row): row for row in _held(lake, commit, tx)} if left >= 0 else None
         yield from _differing(tx, commit, events, of_tx, held, found, known)
-        if held is not None and any(seal not in held for seal in of_tx):
-            forged.append(tx)
-    wanted = {event for tx in forged for event in found.by_tx[tx].values() if event not in known}
+        forged += [event for seal, event in of_tx.items() if held is not None and seal not in held]
+    wanted = set(forged) - known
     if wanted:
         yield from _forged(lake, fold, found, wanted, committed, known, words)
 
@@ -201,8 +200,9 @@ def _forged(
 def _check_replaced(fold: Fold, found: EventRows, known: set[str]) -> Iterator[Finding]:
     """Look at what events replace: it is there, of the same place, and replaced once on each line."""
     replacing: dict[str, list[str]] = {}
+    without_force = {event for (event,) in fold.rows("SELECT event_id FROM refused")}
     for event, (_, tx, actor, prev) in found.rows.items():
-        if event in known:
+        if event in known or event in without_force:
             continue
         for each in prev:
             wrong = None
@@ -235,8 +235,11 @@ def _replaced_twice(
     for each, events in several.items():
         places = [(commit_of.get(found.rows[event][1]), event) for event in sorted(events)]
         for commit, event in places:
-            others = {other for other, _ in places if other is not None and other != commit}
-            if commit is None or event in known or not _descends(parents, commit, others):
+            if commit is None or event in known:
+                continue
+            settled = _settled(found, event)
+            others = {other for other, by in places if other not in (None, commit) and by not in settled}
+            if not _descends(parents, commit, others):
                 continue
             known.add(event)
             _, tx, actor, _ = found.rows[event]
@@ -249,7 +252,18 @@ def _replaced_twice(
             )
 
 
-def _descends(parents: Mapping[str, Iterable[str]], commit: str, others: set[str]) -> bool:
+def _settled(found: EventRows, event: str) -> set[str]:
+    """Return all events that an event replaces, and those that these replaced, and so on."""
+    todo, seen = [event], set[str]()
+    while todo:
+        for each in found.rows[todo.pop()][3]:
+            if each not in seen and each in found.rows:
+                seen.add(each)
+                todo.append(each)
+    return seen
+
+
+def _descends(parents: Mapping[str, Iterable[str]], commit: str, others: set[str | None]) -> bool:
     todo, seen = [commit], {commit}
     while todo and others:
         for parent in parents.get(todo.pop(), ()):

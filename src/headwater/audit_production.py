@@ -98,7 +98,7 @@ def check_promotions(fold: Fold, known: set[str]) -> Iterator[Finding]:
                 yield Finding(
                     "promotion", name, f"{name} {wrong}: commit {commit[:12]} by {actor}", event, tx, commit, actor
                 )
-        earlier |= now.keys()
+        earlier.update(now)
 
 
 def _shares(values: Iterable[str | None]) -> dict[str, float]:
