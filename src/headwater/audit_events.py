@@ -238,7 +238,7 @@ def _replaced_twice(
             if commit is None or event in known:
                 continue
             settled = _settled(found, event)
-            others = {other for other, by in places if other not in (None, commit) and by not in settled}
+            others = {other for other, by in places if other is not None and other != commit and by not in settled}
             if not _descends(parents, commit, others):
                 continue
             known.add(event)
@@ -263,7 +263,7 @@ def _settled(found: EventRows, event: str) -> set[str]:
     return seen
 
 
-def _descends(parents: Mapping[str, Iterable[str]], commit: str, others: set[str | None]) -> bool:
+def _descends(parents: Mapping[str, Iterable[str]], commit: str, others: set[str]) -> bool:
     todo, seen = [commit], {commit}
     while todo and others:
         for parent in parents.get(todo.pop(), ()):
