@@ -226,3 +226,13 @@ def test_actions_are_listed_and_taken_away(cli: CommandLine) -> None:
     kind, message, hint = cli.error("notify", "add", "m", "a", "--webhook", "https://127.1/", status=2)
     assert (kind, message) == ("InvalidInputError", "a webhook may not be at '127.1': that is the machine itself")
     assert hint == "--allow-private allows networks of your own"
+
+
+def test_what_a_command_lands_on_another_branch_is_told_too(cli: CommandLine, receiver: Receiver) -> None:
+    cli("notify", "add", "m", "ops", "--webhook", receiver.url(), "--allow-private")
+    cli("branch", "exp")
+    cli("--branch", "exp", "promote", "m/1", "--to", "staging")
+    assert receiver.requests == []
+    cli("--branch", "exp", "merge", "exp", "--into", "main")
+    assert told(receiver) == [("promoted", 1)]
+    assert json.loads(receiver.requests[0].body)["branch"] == "main"
