@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headwater.branching import Branches
     from headwater.chronicle import Chronicle
     from headwater.collection import Collection
+    from headwater.dataset_gates import DatasetGates
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
     from headwater.evaluations import Evaluations
@@ -168,6 +169,12 @@ class Services:
         from headwater.promotion import Promotions
 
         return Promotions(self._context)
+
+    @cached_property
+    def _dataset_gates(self) -> DatasetGates:
+        from headwater.dataset_gates import DatasetGates
+
+        return DatasetGates(self._context)
 
     @cached_property
     def _policies(self) -> Policies:

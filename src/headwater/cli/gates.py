@@ -13,6 +13,7 @@ from headwater.cli.layout import count, moment, table
 from headwater.cli.output import clean, note, paint, strong
 
 if TYPE_CHECKING:
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.governance_model import Evaluation, GateResult, PolicyText
 
 __all__ = ["gates", "results"]
@@ -101,23 +102,54 @@ def _listed(found: list[PolicyText]) -> Iterable[str]:
     ref=True,
     example="""\
 headwater gates check flight-delay/7 --to production
-headwater gates check flight-delay/7 --to production --traffic 25""",
+headwater gates check flight-delay/7 --to production --traffic 25
+headwater gates check flights@1.2.0""",
 )
-@argument("reference", "MODELREF", complete="version")
+@argument("reference", "MODELREF|DATASET", complete="version")
 @option("--to", "stage", metavar="STAGE", default="production", show_default=True, help="The stage to enter.")
 @option("--traffic", metavar="PERCENT", type=float, help="The share of production's requests that it would get.")
 def gates_check(session: Session, reference: str, stage: str, traffic: float | None) -> None:
-    """Ask every gate before a stage, as a promotion would.
+    """Ask every gate before a stage, as a promotion would; of a dataset version, those that stand before it.
 
-    Nothing is written. Exit status 3 if a gate does not pass.
+    A dataset is named by its version, such as flights@1.2.0, or as dataset:flights. Nothing is written. Exit status 3
+    if a gate does not pass.
     """
     from headwater.model import as_json
 
+    if _is_dataset(reference):
+        with session.open() as registry:
+            data = registry.check_dataset(reference)
+        session.emit({**as_json(data), "passed": data.passed}, lambda: _checked_data(data))
+        if not data.passed:
+            click.get_current_context().exit(3)
+        return
     with session.open() as registry:
         found = registry.check_gates(reference, stage, traffic=traffic)
     session.emit({**as_json(found), "passed": found.passed}, lambda: _checked(found))
     if not found.passed:
         click.get_current_context().exit(3)
+
+
+def _is_dataset(reference: str) -> bool:
+    from headwater.errors import InvalidInputError
+    from headwater.names import parse_dataset
+
+    if reference.startswith("dataset:"):
+        return True
+    try:
+        return parse_dataset(reference).semver is not None
+    except InvalidInputError:
+        return False
+
+
+def _checked_data(found: DatasetEvaluation) -> Iterator[str]:
+    if not found.results:
+        yield f"no gate stands before {strong(found.reference)}"
+        return
+    yield from results(found.results)
+    failed = len(found.failed)
+    verdict = paint(f"{count(failed, 'gate')} of {len(found.results)} failed", "red") if failed else "all gates passed"
+    yield f"{strong(found.reference)} at commit {found.commit[:12]}: {verdict}"
 
 
 def _checked(found: Evaluation) -> Iterator[str]:
