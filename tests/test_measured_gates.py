@@ -186,8 +186,20 @@ def test_bias_without_predictions_or_of_another_task_fails(here: Registry) -> No
     assert odd.source.startswith("equalized_odds is not measured of a regression task; predictions of commit")
     add(here, "test", ROWS[:50], ["id"])
     newer = asked(here, bias="demographic_parity", groups="carrier", max_gap=1, on="test")
-    assert newer.source.startswith("no evaluation on test@2.0.0 is stored") or "test@" in newer.source
     assert not newer.passed
+    assert newer.source.startswith("no evaluation on test@1.0.1 is stored")
+
+
+def test_the_positive_class_may_be_named_and_has_to_be_one(here: Registry) -> None:
+    add(here, "test", ROWS, ["id"])
+    register(here)
+    here.evaluate("m/1", on="test", predict=guess)
+    named = columns([{**row, "label": 1 - row["label"], "guess": 1 - row["guess"]} for row in ROWS])
+    found = asked(here, bias="equalized_odds", groups="carrier", max_gap=1, min_rows=1, positive=0)
+    assert max(found.details["gaps"].values()) == pytest.approx(fl.equalized_odds_difference(**named))
+    nobody = asked(here, bias="equalized_odds", groups="carrier", max_gap=1, min_rows=1, positive="yes")
+    assert not nobody.passed
+    assert nobody.source.startswith("no label or prediction is yes, which is to be the positive class; predictions of")
 
 
 # -- data -------------------------------------------------------------------------------------------------------------
@@ -310,6 +322,8 @@ def test_data_that_cannot_be_compared_fails(here: Registry) -> None:
         found.found
         == "folder@1.0.0 is a folder of files, not a table; train@1.0.0 and test@1.0.0 have no column in common"
     )
+    only = asked(here, data="leakage", against="test", on="weather")
+    assert only.source == "no training data of weather is recorded in the lineage"
     keyed = asked(here, data="leakage", against="test", key="a")
     assert "test@1.0.0 has no column a" in keyed.found
     assert asked(here, data="rows", min_rows=1).source == "folder@1.0.0 is a folder of files, which has no rows"
@@ -347,6 +361,14 @@ def test_a_callable_gets_rows_and_may_print(here: Registry) -> None:
     found = asked(here, latency="p95", max_ms=60_000, callable="scoring:predict", sample=5, runs=12, warmup=2)
     assert found.passed, found
     assert (found.details["count"], found.details["rows"], found.details["dataset"]) == (12, 5, "train@1.0.0")
+
+
+def test_rows_are_objects_whatever_their_columns_are_called(here: Registry) -> None:
+    add(here, "train", [{"data": 1, "row": 2}])
+    code = "def predict(row):\n    assert row == {'data': 1, 'row': 2}\n    return 1\n"
+    register(here, "train", files={"scoring.py": code})
+    found = asked(here, latency="p50", max_ms=60_000, callable="scoring:predict", runs=1, warmup=0)
+    assert found.passed, found
 
 
 def test_a_version_may_say_by_a_tag_how_it_serves(here: Registry) -> None:
@@ -446,3 +468,38 @@ def test_a_percentile_is_the_smallest_that_enough_do_not_exceed(values: list[flo
     assert found in values
     assert sum(each <= found for each in values) >= part * len(values) - 1e-6
     assert sum(each < found for each in values) < part * len(values)
+
+
+# -- computed numbers in a signed lake --------------------------------------------------------------------------------
+def test_a_computed_number_that_somebody_added_to_the_tables_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
+        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with headwater.create(str(tmp_path / "lake"), actor="root", signed=True) as registry:
+        add(registry, "test", ROWS, ["id"])
+        register(registry)
+        found = registry.evaluate("m/1", on="test", predict=guess, slices=["carrier"])
+        honest = {each.slice: each.value for each in found.metrics if each.key == "accuracy"}
+        gate: dict[str, Any] = {"metric": "accuracy", "on": "test", "min": 0.0, "computed": True, "min_rows": 1}
+        assert asked(registry, **gate).details["value"] == honest[""]
+        sliced = asked(registry, slices="carrier", **gate)
+        assert sliced.passed, sliced
+
+        def forge(tx: Any) -> None:
+            for ordinal, part in enumerate(("", "carrier=AA", "colour=red")):
+                row = {"key": "accuracy", "value": 0.999, "slice": part, "dataset_id": found.dataset_id}
+                tx.append("metrics", ordinal=ordinal, version_id=found.version_id, source="computed", **row)
+
+        registry._context.write("forge", forge)
+        assert asked(registry, **gate).details["value"] == honest[""]
+        high = {**gate, "min": 0.99}
+        assert not asked(registry, **high).passed
+        assert not asked(registry, slices="carrier", **high).passed
+        # Without an evaluation nothing confirms a row.
+        registry.revert(found.commit, force=True)
+        none = asked(registry, **gate)
+        assert (none.passed, none.found) == (False, "0.999, claimed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from headwater import points
 from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
-from headwater.evaluation_metrics import METRICS
+from headwater.evaluation_metrics import METRICS, by_group
 from headwater.evaluation_model import Evaluated
 from headwater.evaluation_rows import columns_of
 from headwater.ids import from_micros
 from headwater.lookup import VERSION_COLUMNS, name_of
+from headwater.names import canonical_slice, slice_values
 from headwater.state import Fold
 from headwater.stored import Stored, row_by_id
 from headwater.tombstones import visible
@@ -23,7 +25,7 @@ from headwater.tombstones import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FIXED", "stored"]
+__all__ = ["FIXED", "confirms", "stored"]
 
 FIXED = ("label", "prediction", "score")
 """The columns that stored predictions always have."""
@@ -87,6 +89,54 @@ def stored(context: Context, fold: Fold, version_id: str, dataset_id: str) -> Ev
         actor=actor,
         _read=partial(_table, context, fold.commit, value, data),
     )
+
+
+def confirms(
+    context: Context,
+    fold: Fold,
+    version_id: str,
+    dataset_id: str | None,
+    key: str,
+    part: str,
+    value: float,
+    memo: dict[Any, Any],
+) -> bool:
+    """Return whether the predictions that are stored come to the value that a row of the table `metrics` says.
+
+    A row is not signed, and whoever can write to the storage can add one. The evaluation is, in a signed lake, and says
+    the digest of the predictions.
+
+    Args:
+        context: What to work with.
+        fold: The commit.
+        version_id: The version.
+        dataset_id: The dataset version that it was measured on.
+        key: The metric.
+        part: The slice, as canonical text.
+        value: The value.
+        memo: Keeps what was computed.
+
+    Raises:
+        IntegrityError: The predictions, or the data, are not what was written.
+    """
+    if dataset_id is None:
+        return False
+    which = ("evaluation", fold.commit, version_id, dataset_id)
+    if which not in memo:
+        memo[which] = stored(context, fold, version_id, dataset_id)
+    found: Evaluated | None = memo[which]
+    if found is None:
+        return False
+    columns = tuple(sorted(slice_values(part)))
+    again = ("computed", found.digest, found.dataset_id, found.scoring, columns)
+    if again not in memo:
+        try:
+            groups = by_group(context.lake.cache, found.table(columns), found.scoring, columns)
+        except InvalidInputError:  # a slice of columns that the dataset lacks
+            groups = []
+        memo[again] = {canonical_slice(dict(each.values)) if columns else "": each.metrics for each in groups}
+    metrics = memo[again].get(part, {})
+    return key in metrics and math.isclose(value, metrics[key], rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _value(text: str, event_id: str) -> dict[str, Any]:

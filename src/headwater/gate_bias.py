@@ -10,7 +10,7 @@ row of the class which a rate is of has a rate of 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwater.evaluation_metrics import METRICS, Group, by_group
 from headwater.evaluation_model import Evaluated, Scoring
@@ -19,6 +19,9 @@ from headwater.gates import Ask, Finding
 from headwater.names import canonical_slice, counted
 from headwater.state import Fold
 from headwater.stored import build, row_by_id, row_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["bias", "gaps"]
 
@@ -50,9 +53,12 @@ def bias(ask: Ask) -> Finding:
     scoring = _scoring(found, options.get("positive"))
     if names[0] not in (*METRICS[scoring.task], *(_WORDS if scoring.task == "binary" else ())):
         return Finding(required, "nothing", False, f"{kind} is not measured of a {scoring.task} task; {source}")
+    table = found.table([column])
+    if scoring != found.scoring and not _has(table, scoring.positive):
+        said = f"no label or prediction is {scoring.positive}, which is to be the positive class; {source}"
+        return Finding(required, "nothing", False, said)
     memo = ("bias", found.digest, found.dataset_id, column, scoring.positive)
     if memo not in ask.memo:
-        table = found.table([column])
         ask.memo[memo] = by_group(ask.context.lake.cache, table, scoring, [column])
     groups: list[Group] = ask.memo[memo]
     least = int(options.get("min_rows", _MIN_ROWS))
@@ -94,7 +100,16 @@ def _dataset(fold: Fold, version_id: str, on: str | None) -> tuple[str | None, s
 def _scoring(found: Evaluated, positive: object) -> Scoring:
     if positive is None or found.task != "binary":
         return found.scoring
+    if isinstance(positive, float) and positive.is_integer():
+        positive = int(positive)
     return Scoring("binary", str(positive).lower() if isinstance(positive, bool) else str(positive))
+
+
+def _has(table: pa.Table, value: str | None) -> bool:
+    """Return whether a class is among the labels or the predictions: one that is nowhere has no gaps."""
+    import pyarrow.compute as pc
+
+    return any(bool(pc.any(pc.equal(table.column(name), value)).as_py()) for name in ("label", "prediction"))
 
 
 def _widest(judged: Sequence[Group], names: Sequence[str]) -> tuple[float, str]:

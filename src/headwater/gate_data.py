@@ -29,7 +29,7 @@ def data(ask: Ask) -> Finding:
     """Judge the training data by what the lineage says that it is; where it says nothing, that fails."""
     what = str(ask.gate.options["data"])
     trained = training_data(ask.fold, ask.version_id)
-    if what != "leakage" and (on := ask.gate.options.get("on")) is not None:
+    if (on := ask.gate.options.get("on")) is not None:
         name = parse_dataset(str(on))
         trained = [
             each for each in trained
@@ -42,7 +42,7 @@ def data(ask: Ask) -> Finding:
         "leakage": f"no row in common with {ask.gate.options.get('against')}",
     }[what]
     if not trained:
-        which = f" of {ask.gate.options['on']}" if what != "leakage" and "on" in ask.gate.options else ""
+        which = f" of {on}" if on is not None else ""
         return Finding(required, "nothing", False, f"no training data{which} is recorded in the lineage")
     asked = {"schema": _schema, "age": _age, "rows": _rows, "leakage": _leakage}[what]
     return asked(ask, required, trained)

@@ -21,7 +21,7 @@ from headwater import artifacts
 from headwater.artifacts import Wanted
 from headwater.children import Dialogue
 from headwater.dataset_rows import Rows
-from headwater.errors import HeadwaterError, InvalidInputError
+from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, LakeError
 from headwater.evaluations import MODEL, filled, words_of
 from headwater.gate_data import training_data
 from headwater.gates import Ask, Finding
@@ -42,6 +42,9 @@ SERVE = "serve"
 _PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _ENOUGH = {"p50": 10, "p95": 20, "p99": 100}
 """Logged predictions that a percentile needs, unless the gate says how many."""
+
+_OBJECTS = 'SELECT to_json("headwater row")::VARCHAR FROM data AS "headwater row" LIMIT {limit}'
+"""The name of a row is one that no column is likely to have: a column comes first."""
 
 _RUNS, _WARMUP, _TIMEOUT, _SAMPLE = 200, 20, 60.0, 1000
 _MODES = {"shadow": ("shadow",), "live": ("live", "canary"), "": ("shadow", "live", "canary")}
@@ -84,15 +87,17 @@ def latency(ask: Ask) -> Finding:
         else:
             times = _logged(ask, str(options.get("from", "")))
             least = int(options.get("min_predictions", _ENOUGH[which]))
+    except (IntegrityError, LakeError):
+        raise
     except HeadwaterError as error:
         return Finding(required, "nothing", False, error.message)
     count = len(times.milliseconds)
     if count < least:
         said = f"{counted(count, 'time')}, and {least:,} are needed" if count else "nothing"
         return Finding(required, said, False, times.source, dict(times.facts))
-    numbers = {name: percentile(times.milliseconds, part) for name, part in _PERCENTILES.items()}
+    numbers = {name: round(percentile(times.milliseconds, part), 6) for name, part in _PERCENTILES.items()}
     passed = numbers[which] <= float(options["max_ms"])
-    details = {"count": count, **{name: round(value, 4) for name, value in numbers.items()}, **times.facts}
+    details = {"count": count, **numbers, **times.facts}
     return Finding(required, f"{numbers[which]:.4g} ms", passed, times.source, details)
 
 
@@ -163,10 +168,7 @@ def _measure(
 ) -> _Times:
     with Rows(ask.context.lake.cache) as rows:
         rows.attach_version("data", ask.context.lake, data)
-        lines = [
-            text.encode()
-            for (text,) in rows.all(f"SELECT to_json(data)::VARCHAR FROM data LIMIT {limit}", data.version.reference)
-        ]
+        lines = [text.encode() for (text,) in rows.all(_OBJECTS.format(limit=limit), data.version.reference)]
     if not lines:
         raise InvalidInputError(f"no rows to ask with: {data.version.reference} is empty")
     times = []

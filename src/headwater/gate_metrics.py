@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headwater import points
+from headwater import evaluation_store, points
 from headwater.gates import Ask, Finding
 from headwater.names import canonical_slice, quote, slice_values
 from headwater.state import Fold
@@ -66,10 +66,18 @@ def rows_of(ask: Ask, version_id: str, key: str) -> list[Row]:
         )
         ask.memo[memo] = found
     return [
-        Row(row["slice"], row["value"], row["dataset_id"], row["source"] == "computed", row["tx"])
+        Row(row["slice"], row["value"], row["dataset_id"], _is_computed(ask, version_id, row), row["tx"])
         for row in ask.memo[memo]
         if row["key"] == key
     ]
+
+
+def _is_computed(ask: Ask, version_id: str, row: Mapping[str, Any]) -> bool:
+    """Return whether a row says what Headwater computed; in a signed lake it is computed again: rows are not signed."""
+    if row["source"] != "computed" or not ask.fold.signed:
+        return bool(row["source"] == "computed")
+    where = (row["key"], row["slice"], row["value"])
+    return evaluation_store.confirms(ask.context, ask.fold, version_id, row["dataset_id"], *where, ask.memo)
 
 
 def _landing(fold: Fold, tx: str) -> int:

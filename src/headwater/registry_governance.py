@@ -188,20 +188,17 @@ class Governance(Services):
         return self._policies.check(reference, to, traffic=traffic)
 
     def check_dataset(self, reference: str) -> DatasetEvaluation:
-        """Ask the gates of a dataset's policy of one of its versions; nothing is written.
-
-        They are asked when a version is added to the default branch, and when a branch that adds one is merged into one
-        that has a policy for it.
+        """Ask the gates of a dataset's policy of one version; nothing is written.
 
         Args:
-            reference: `NAME@1.1.0`, or `NAME` for the newest.
+            reference: `NAME@1.2.0`, or `NAME` for the newest version.
 
         Returns:
             What each gate found: `passed` is whether all passed, also where there is none.
 
         Raises:
             NotFoundError: There is no such dataset or version.
-            IntegrityError: The policy, or a file of the data, is not what was written.
+            IntegrityError: The policy, or the data, is not what was written.
         """
         return self._dataset_gates.check(reference)
 

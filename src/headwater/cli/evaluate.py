@@ -44,7 +44,7 @@ def evaluate(
     positive: str | None,
     timeout: float | None,
 ) -> None:
-    """Predict a dataset with a version, keep the predictions, and compute its metrics.
+    """Predict a dataset with a version, and compute its metrics.
 
     COMMAND finds the artifact's folder in HEADWATER_MODEL ({model}), the data in HEADWATER_DATA ({data}), and writes
     the key of each row with its prediction, its score, or both, to the file HEADWATER_OUTPUT ({output}), as CSV,

@@ -106,63 +106,52 @@ headwater gates check flight-delay/7 --to production --traffic 25
 headwater gates check flights@1.2.0""",
 )
 @argument("reference", "MODELREF|DATASET", complete="version")
-@option("--to", "stage", metavar="STAGE", default="production", show_default=True, help="The stage to enter.")
+@option("--to", "stage", metavar="STAGE", help="The stage to enter; production unless given.")
 @option("--traffic", metavar="PERCENT", type=float, help="The share of production's requests that it would get.")
-def gates_check(session: Session, reference: str, stage: str, traffic: float | None) -> None:
-    """Ask every gate before a stage, as a promotion would; of a dataset version, those that stand before it.
+def gates_check(session: Session, reference: str, stage: str | None, traffic: float | None) -> None:
+    """Ask every gate before a stage, as a promotion would; or every gate of a dataset.
 
-    A dataset is named by its version, such as flights@1.2.0, or as dataset:flights. Nothing is written. Exit status 3
-    if a gate does not pass.
+    A dataset is given as NAME@1.2.0, or dataset:NAME for its newest version. Nothing is written. Exit status 3 if a
+    gate does not pass.
     """
     from headwater.model import as_json
 
-    if _is_dataset(reference):
-        with session.open() as registry:
-            data = registry.check_dataset(reference)
-        session.emit({**as_json(data), "passed": data.passed}, lambda: _checked_data(data))
-        if not data.passed:
-            click.get_current_context().exit(3)
-        return
+    found: Evaluation | DatasetEvaluation
     with session.open() as registry:
-        found = registry.check_gates(reference, stage, traffic=traffic)
+        if _is_dataset(reference):
+            if stage is not None or traffic is not None:
+                raise click.UsageError("a dataset enters no stage and has no traffic", click.get_current_context())
+            found = registry.check_dataset(reference)
+        else:
+            found = registry.check_gates(reference, stage or "production", traffic=traffic)
     session.emit({**as_json(found), "passed": found.passed}, lambda: _checked(found))
     if not found.passed:
         click.get_current_context().exit(3)
 
 
 def _is_dataset(reference: str) -> bool:
-    from headwater.errors import InvalidInputError
-    from headwater.names import parse_dataset
-
-    if reference.startswith("dataset:"):
-        return True
-    try:
-        return parse_dataset(reference).semver is not None
-    except InvalidInputError:
-        return False
+    # No alias of a model is a number, so what has one behind an @ is a version of a dataset.
+    name, at, version = reference.rpartition("@")
+    return reference.startswith("dataset:") or (bool(name and at) and version[:1].isdigit())
 
 
-def _checked_data(found: DatasetEvaluation) -> Iterator[str]:
-    if not found.results:
-        yield f"no gate stands before {strong(found.reference)}"
-        return
-    yield from results(found.results)
-    failed = len(found.failed)
-    verdict = paint(f"{count(failed, 'gate')} of {len(found.results)} failed", "red") if failed else "all gates passed"
-    yield f"{strong(found.reference)} at commit {found.commit[:12]}: {verdict}"
-
-
-def _checked(found: Evaluation) -> Iterator[str]:
+def _checked(found: Evaluation | DatasetEvaluation) -> Iterator[str]:
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.names import quote
 
-    reference = f"{quote(found.name)}/{found.version}"
+    if isinstance(found, DatasetEvaluation):
+        reference, to = found.reference, ""
+        nothing = f"no gate stands before {strong(reference)}"
+    else:
+        reference, to = f"{quote(found.name)}/{found.version}", f" to {found.stage}"
+        nothing = f"no gate stands between {strong(reference)} and {found.stage}"
     if not found.results:
-        yield f"no gate stands between {strong(reference)} and {found.stage}"
+        yield nothing
         return
     yield from results(found.results)
     failed = len(found.failed)
     verdict = paint(f"{count(failed, 'gate')} of {len(found.results)} failed", "red") if failed else "all gates passed"
-    yield f"{strong(reference)} to {found.stage} at commit {found.commit[:12]}: {verdict}"
+    yield f"{strong(reference)}{to} at commit {found.commit[:12]}: {verdict}"
 
 
 def results(found: Iterable[GateResult]) -> list[str]:
