@@ -8,7 +8,7 @@ WITH here AS (
     SELECT max(p.position) AS position FROM lake.commits p WHERE p.landed_at <= CAST(moment AS TIMESTAMPTZ)
 ), seen AS (
     SELECT e.event_id, e.subject, e.kind, e.value, e.prev, e.actor, e.reason, c.landed_at
-    FROM lake.events e
+    FROM honoured_events e
     JOIN lake.commits c ON c.tx = e.tx
     WHERE e.kind IN ('stage', 'name', 'tombstone') AND c.position <= (SELECT position FROM here)
 ), stood AS (

@@ -51,6 +51,23 @@ def test_gates_are_set_shown_asked_and_deleted(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("registry_url", ["local"], indirect=True)
+def test_a_datasets_gates_are_asked(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "work" / "flights.csv").write_text("id\n1\n2\n")
+    cli("data", "add", "flights", "flights.csv")
+    assert cli.out("gates", "check", "flights@1.0.0") == "no gate stands before flights@1.0.0\n"
+    cli("gates", "set", "dataset:flights", "-", stdin="[[gate]]\nmin_rows = 3\n")
+    for reference in ("flights@1.0.0", "dataset:flights", "dataset:flights@1.0.0"):
+        lines = cli("gates", "check", reference, status=3).stdout.splitlines()
+        assert lines[1].split()[0] == "min_rows"
+        assert "FAIL" in lines[1]
+        assert lines[2].startswith("flights@1.0.0 at commit ")
+        assert lines[2].endswith(": 1 gate of 1 failed")
+    document = cli.json("gates", "check", "flights@1.0.0", status=3)
+    assert (document["reference"], document["passed"]) == ("flights@1.0.0", False)
+    assert "enters no stage" in cli("gates", "check", "flights@1.0.0", "--to", "staging", status=2).stderr
+
+
+@pytest.mark.parametrize("registry_url", ["local"], indirect=True)
 def test_what_is_wrong_is_said_in_one_line_with_its_own(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "work" / "wrong.toml").write_text("[production]\n[[production.gate]]\nmetrc = 'auc'\n")
     kind, message, _ = cli.error("gates", "set", "m", "wrong.toml", status=2)

@@ -48,7 +48,7 @@ def test_a_conflict_is_shown_with_both_sides_and_ends_with_4(cli: CommandLine) -
 
 def test_a_dry_run_shows_what_would_come_and_ends_with_4_where_there_is_something_to_settle(cli: CommandLine) -> None:
     result = cli("merge", "exp-42", "--dry-run", status=4)
-    assert "exp-42 would bring 1 version, 1 change, 1 metric into main" in result.stdout
+    assert "exp-42 would bring 1 version, 1 deployment, 3 changes, 1 metric into main" in result.stdout
     assert CONFLICT in result.stdout
     assert "exp-42 would bring" in cli.out("merge", "exp-42", "--dry-run", "--ours")
     assert [each["kind"] for each in cli.json("log")].count("merge") == 0
@@ -56,7 +56,7 @@ def test_a_dry_run_shows_what_would_come_and_ends_with_4_where_there_is_somethin
 
 def test_a_settled_merge_says_what_it_took(cli: CommandLine) -> None:
     out = cli.out("merge", "exp-42", "--resolve", f"{CONFLICT}=theirs")
-    assert "exp-42 brought 1 version, 1 change, 1 metric into main" in out
+    assert "exp-42 brought 1 version, 1 deployment, 3 changes, 1 metric into main" in out
     assert f"{CONFLICT} is flight-delay/2 (theirs)" in out
     assert cli.json("resolve", "flight-delay@champion")["version"] == 2
     assert cli.out("merge", "exp-42") == "main has everything of exp-42 already\n"
@@ -66,7 +66,7 @@ def test_json_is_the_merge(cli: CommandLine) -> None:
     found = cli.json("merge", "main", "--into", "exp-42", "--theirs")
     assert (found["source"], found["target"], found["transactions"]) == ("main", "exp-42", 1)
     assert found["settled"] == {CONFLICT: "theirs"}
-    assert found["rows"] == {"events": 1}
+    assert found["rows"]["events"] == 4
     assert cli.json("log", "--ref", "exp-42", "--limit", 1)[0]["commit"] == found["commit"]
     assert cli.json("merge", "main", "--into", "exp-42")["up_to_date"] is True
 

@@ -96,6 +96,8 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
         "status", "log", "sql", "models", "versions", "show", "resolve", "pull", "reproduce", "verify", "alias list",
         "data list", "data versions", "data show", "data pull", "data diff", "trace", "impact",
         "notify list", "run show", "run pull", "runs", "compare", "export", "deployments", "predictions show",
+        "gates show", "gates list", "gates check", "check list", "approvals", "check-card",
+        "history", "role list", "key list", "route",
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,24 @@ def test_policies_of_patterns_hold_together_with_the_models_own(model: Registry)
     model.set_gates("*", ACCURACY)
     model.rename("m", "other")
     assert [each.gate for each in model.check_gates("other/1").results] == ["accuracy", "check integration"]
+
+
+@embedded
+def test_who_decides_on_a_model_meanwhile_is_told_of_a_policy(model: Registry) -> None:
+    """Each change writes what every decision that it is about writes too, so that only one of them lands."""
+    model_id = model.model("m").model_id
+
+    def fenced(set_gates: Callable[[], object]) -> set[str]:
+        before = model.head
+        set_gates()
+        return {each.path.rpartition("/")[2] for each in model._context.lake.diff(before, model.head, "fence/")}
+
+    assert fenced(lambda: model.set_gates("m", ACCURACY)) == {model_id}
+    # Before there is a pattern, promotions look out for their own model alone.
+    assert fenced(lambda: model.set_gates("*", ACCURACY)) == {model_id, "_all"}
+    assert fenced(lambda: model.set_gates("n*", ACCURACY)) == {"_all"}
+    assert fenced(lambda: model.delete_gates("*")) == {"_all"}
+    assert fenced(lambda: model.record_check("m/1", "load", passed=True)) == {model_id}
 
 
 @embedded

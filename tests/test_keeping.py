@@ -21,6 +21,11 @@ def five(registry: Registry) -> Registry:
     return registry
 
 
+def govern(registry: Registry) -> None:
+    """Make somebody admin of the model, which has rules then."""
+    registry.grant("admin", registry.actor, "m")
+
+
 def refused(registry: Registry, reference: str) -> str:
     with pytest.raises(ConflictError) as caught:
         registry.delete(reference)
@@ -28,7 +33,13 @@ def refused(registry: Registry, reference: str) -> str:
     return caught.value.message
 
 
+def test_nobody_is_refused_where_there_are_no_rules(five: Registry) -> None:
+    five.delete("m/4")
+    assert five.rollback("m").version == 3
+
+
 def test_the_last_three_that_were_in_production_are_not_deleted(five: Registry) -> None:
+    govern(five)
     for number in (4, 3):
         assert "one of the last three that were in production" in refused(five, f"m/{number}")
     assert "alias 'champion' points at it" in refused(five, "m/5")
@@ -47,6 +58,7 @@ def test_the_last_three_that_were_in_production_are_not_deleted(five: Registry) 
 
 
 def test_what_was_never_in_production_and_a_whole_model_are_deleted_as_ever(five: Registry) -> None:
+    govern(five)
     five.register("m", "artifact")
     five.delete("m/6")
     with pytest.raises(ConflictError, match="champion"):

@@ -247,12 +247,16 @@ def test_one_file_of_predictions_taken_in_on_two_branches_counts_once(
 
 # -- deleted on one side, used on the other ---------------------------------------------------------------------------
 def use_alias(registry: Registry, model: Path) -> None:
+    registry.set_alias("flight-delay", "candidate", 2)
+
+
+def use_champion(registry: Registry, model: Path) -> None:
     registry.set_alias("flight-delay", "champion", 2)
 
 
 def use_deployment(registry: Registry, model: Path) -> None:
-    registry.deploy("flight-delay/2", "production")
-    registry.deploy("flight-delay/1", "production", mode="canary", traffic=20)
+    registry.deploy("flight-delay/2", "staging")
+    registry.deploy("flight-delay/1", "staging", mode="canary", traffic=20)
 
 
 def use_by_registering(registry: Registry, model: Path) -> None:
@@ -260,10 +264,11 @@ def use_by_registering(registry: Registry, model: Path) -> None:
 
 
 USES = {
-    "alias": (use_alias, "flight-delay/2", "tombstone:flight-delay/2", "in use: @champion"),
-    "deployment": (use_deployment, "flight-delay/2", "tombstone:flight-delay/2", "in use: serving production"),
+    "alias": (use_alias, "flight-delay/2", "tombstone:flight-delay/2", "in use: @candidate"),
+    "champion": (use_champion, "flight-delay/2", "tombstone:flight-delay/2", "in use: serving production, @champion"),
+    "deployment": (use_deployment, "flight-delay/2", "tombstone:flight-delay/2", "in use: serving staging"),
     "version": (use_by_registering, "flight-delay", "tombstone:flight-delay", "in use: version 3"),
-    "alias of a deleted model": (use_alias, "flight-delay", "tombstone:flight-delay", "in use: @champion"),
+    "alias of a deleted model": (use_alias, "flight-delay", "tombstone:flight-delay", "in use: @candidate"),
 }
 
 
@@ -296,8 +301,9 @@ def test_deleted_on_one_side_and_used_on_the_other(
     aliases = {each.alias: each.version for model in registry.models() for each in registry.aliases(model.name)}
     if kept:
         assert numbers == ([1, 2, 3] if what == "version" else [1, 2])
-        assert serving == ({"flight-delay/2": 80.0, "flight-delay/1": 20.0} if what == "deployment" else {})
-        assert aliases == ({"champion": 2} if "alias" in what else {})
+        shares = {"deployment": {"flight-delay/2": 80.0, "flight-delay/1": 20.0}, "champion": {"flight-delay/2": 100.0}}
+        assert serving == shares.get(what, {})
+        assert aliases == ({"candidate": 2} if "alias" in what else {"champion": 2} if what == "champion" else {})
     else:
         assert numbers == ([] if deleted == "flight-delay" else [1])
         assert serving == ({"flight-delay/1": 20.0} if what == "deployment" else {})
@@ -503,12 +509,21 @@ def test_traffic_that_both_sides_moved_is_a_conflict(registry: Registry, model: 
     exp = registry.create_branch("exp-42")
     registry.deploy("flight-delay/1", "production")
     exp.deploy("flight-delay/2", "production")
-    with pytest.raises(MergeConflictError, match="about traffic:flight-delay@production") as caught:
+    for each, environment in ((registry, "staging"), (exp, "staging")):
+        each.deploy(f"flight-delay/{1 if each is registry else 2}", environment)
+    with pytest.raises(
+        MergeConflictError, match="about alias:flight-delay@champion, traffic:flight-delay@staging"
+    ) as c:
         registry.merge("exp-42")
-    (conflict,) = caught.value.conflicts
-    assert (conflict.ours.value, conflict.theirs.value) == ("flight-delay/1 live 100 %", "flight-delay/2 live 100 %")
+    conflicts = [(each.ours.value, each.theirs.value) for each in c.value.conflicts]
+    assert conflicts == [
+        ("flight-delay/1", "flight-delay/2"),
+        ("flight-delay/1 live 100 %", "flight-delay/2 live 100 %"),
+    ]
     registry.merge("exp-42", theirs=True)
     assert [each.reference for each in registry.serving("production")] == ["flight-delay/2"]
+    assert [each.reference for each in registry.serving("staging")] == ["flight-delay/2"]
+    assert registry.resolve("flight-delay@champion").version == 2
 
 
 def test_the_same_data_added_on_both_sides_has_two_numbers(registry: Registry, tmp_path: Path) -> None:

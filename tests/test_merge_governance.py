@@ -1,4 +1,4 @@
-"""Merging under governance: what a branch decided is decided again where it is merged, or left."""
+"""Merging under governance: what a branch decided is decided again where it is merged, or left; on both lakes."""
 
 from __future__ import annotations
 
@@ -408,3 +408,32 @@ def test_an_admin_takes_rules_over_by_merging(ruled: Registry, model: Path) -> N
     assert "0.1" in ruled.gates("m")[0].text
     held = {(each.role, each.name) for each in ruled.roles()}
     assert held == {("admin", "tester"), ("author", "ann"), ("deployer", "dan"), ("deployer", "dora")}
+
+
+# -- reverts ----------------------------------------------------------------------------------------------------------
+def test_a_revert_is_no_way_into_production(governed: Registry, model: Path) -> None:
+    promoted(governed, model, 0.95)
+    governed.rollback("m")
+    rollback = governed.log(limit=1)[0].commit
+    before = governed.head
+    for commit in (rollback, governed.get("m/1").commit):
+        with pytest.raises(GateFailedError, match="a revert can't change what is in production of m") as caught:
+            governed.revert(commit, force=True)
+        assert caught.value.hint is not None
+        assert "`headwater rollback m`" in caught.value.hint
+    assert governed.head == before
+    # what is not in production can be undone
+    third = governed.register("m", model)
+    governed.revert(third.commit)
+    assert [each.version for each in governed.versions("m")] == [2, 1]
+
+
+def test_without_gates_a_revert_takes_all_faces_back(registry: Registry, model: Path) -> None:
+    for _ in range(2):
+        registry.register("m", model)
+    registry.set_alias("m", "champion", 1)
+    registry.set_alias("m", "champion", 2)
+    registry.revert(registry.head)
+    assert state(registry) == ({1: "production"}, {1: 100.0}, 1)
+    registry.revert(registry.head)
+    assert state(registry) == ({1: "archived", 2: "production"}, {2: 100.0}, 2)

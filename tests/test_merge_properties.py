@@ -24,6 +24,7 @@ import headwater
 from headwater import tables
 from headwater.conflicts import Conflict, MergeConflictError
 from headwater.errors import HeadwaterError
+from headwater.production import faces_agree
 from headwater.registry import Registry
 from headwater.schema import TABLES
 from headwater.state import Folds
@@ -237,7 +238,15 @@ class World:
         }
         planned = at.merge(source, dry_run=True)
         found = {(each.subject, each.kind, each.key): each for each in planned.conflicts}
-        assert {where for where in found if where[1] != "tombstone"} == open_ones
+        # What is in production is one thing, however many faces of it two branches changed.
+        assert {where for where in found if where[1] != "tombstone" and not is_face(where)} == {
+            where for where in open_ones if not is_face(where)
+        }
+        assert len({where[0] for where in found if is_face(where)}) == len([where for where in found if is_face(where)])
+        model_of = {row["version_id"]: row["model_id"] for row in of(union, "model_versions")}
+        assert {where[0] for where in found if is_face(where)} <= {
+            model_of.get(where[0], where[0]) for where in open_ones if is_face(where)
+        }
         assert self.lake.head(target) == before
         if source in self.rows:
             self.check_swapped(source, target)
@@ -262,7 +271,8 @@ class World:
         assert now >= union, "rows were lost"
         assert {table for table, _ in settling} <= {"events"}
         assert len(of(settling, "events")) >= len(merge.settled)
-        assert bool(settling) == bool(merge.conflicts)
+        assert bool(settling) or not merge.conflicts
+        assert not settling or merge.conflicts or any(is_face(where) for where in open_ones)
         self.rows[target] = now
         self.commits.append((head, now))
         self.merges += not merge.up_to_date
@@ -279,6 +289,8 @@ class World:
         assert (again.conflicts, self.lake.head(target)) == ((), head)
         if not self.force:
             self.check_pointers(now)
+            with self.registry._context.folds.at_head(target) as fold:
+                assert all(faces_agree(fold, row["model_id"]) for row in of(now, "models"))
 
     def check_swapped(self, source: str, target: str) -> None:
         """Merged the other way round, the same is asked, with the sides in each other's place."""
@@ -736,6 +748,11 @@ def test_what_was_forced_is_the_same_both_ways(made: Callable[[], World], is_rem
         assert come[0] == come[1]
 
     run()
+
+
+def is_face(where: tuple[str, str, str]) -> bool:
+    """Return whether events of a place are about what is in production."""
+    return where[1] == "stage" or where[1:] in (("alias", "champion"), ("traffic", "production"))
 
 
 def unnamed(conflict: Conflict) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.errors import InvalidInputError
+from headwater.gate_live import LIVE_METRICS
+from headwater.gates import EVALUATORS
 from headwater.policy import Gate, parse_policy, seconds_of
+from headwater.policy_options import LIVE
 
 WHOLE = """\
 [production]                     # the stage that is entered
@@ -194,6 +198,7 @@ WRONG = [
     (GATE + "latency = 'p99'\nmax_ms = 5\nfrom = 'logs'\n", 5, "has to be one of shadow, live"),
     (GATE + "latency = 'p99'\nmax_ms = 5\nsample = 0\n", 5, "sample is 0, and has to be a whole number from 1"),
     (GATE + "live = 'accuracy'\nmin = 0.1\nwindow = '1 day'\n", 5, "a length of time"),
+    (GATE + "live = 'acuracy'\nmin = 0.1\n", 3, "live is 'acuracy', and has to be one of accuracy"),
     (GATE + "live = 'accuracy'\nmin = 0.1\nwindow = 3\n", 5, "a length of time"),
     (GATE + "shadow = true\nmin_agreement = 1.5\n", 4, "min_agreement is 1.5, and has to be a number from 0 to 1"),
     (GATE + "shadow = true\nmin_predictions = -1\n", 4, "min_predictions is -1"),
@@ -304,3 +309,19 @@ def test_a_window_is_a_length_of_time() -> None:
     for text in ("0h", "1", "h", "-1h", "1.5h", "24H", "99999999d"):
         with pytest.raises(InvalidInputError, match="not a length of time"):
             seconds_of(text)
+
+
+def test_what_can_be_measured_of_logged_predictions_is_known_to_both() -> None:
+    assert set(LIVE) == set(LIVE_METRICS)
+
+
+def test_every_policy_of_the_docs_is_one() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "gates.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    kinds = set()
+    for block in blocks:
+        dataset = block.startswith("[[gate]]")
+        policy = parse_policy(block, dataset=dataset)
+        kinds |= {gate.kind for gate in policy.datasets}
+        kinds |= {gate.kind for stage in policy.stages.values() for gate in stage.gates}
+    assert kinds == {*EVALUATORS, "schema", "min_rows", "max_nulls", "condition"} - {"approvals"}

@@ -18,7 +18,7 @@ from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.registry import Registry
 from headwater.watch_model import Watched
 
-POLICY = '[[production.gate]]\nlive = "accuracy"\nmin = 0.8\nmin_predictions = 10\nat_traffic = 2\n'
+POLICY = '[[production.gate]]\nlive = "accuracy"\nmin = 0.8\nmin_predictions = 10\nat_traffic = 90\n'
 ONE_LAKE = pytest.mark.parametrize("registry_url", ["local"], indirect=True)
 
 
@@ -128,12 +128,12 @@ def test_a_champion_that_fails_beside_a_good_canary_is_not_given_its_requests(se
 
 
 @ONE_LAKE
-def test_gates_of_other_shares_and_of_promotions_alone_are_not_asked(served: Registry) -> None:
-    served.set_traffic("m", 1)
-    log(served, 3, 0, 10)
-    assert verdicts(served.watch("m")) == {2: "not yet", 3: "no gates"}
+def test_gates_are_asked_whatever_the_share_and_those_of_promotions_alone_are_not(served: Registry) -> None:
     set_policy(served, POLICY + '[[production.gate]]\ncheck = "integration"\n')
-    assert [len(each.results) for each in served.watch("m").looks] == [1, 0]
+    log(served, 3, 0, 10)
+    found = served.watch("m", rollback=False)
+    assert verdicts(found) == {2: "not yet", 3: "failed"}
+    assert [len(each.results) for each in found.looks] == [1, 1]
 
 
 @ONE_LAKE

@@ -239,9 +239,10 @@ def run(
         grace.approve(worse.reference, "production", reason="the same, nearly")
         pipeline.promote(worse.reference, "production", traffic=5)
         both_answer(people, mended, worse, asked, wrongly=True)
-        watched = pipeline.watch(MODEL, once=True)
-        say(f"   {watched.reason}")
-        assert watched.rolled_back
+        watched = pipeline.watch(MODEL)
+        assert watched.failed, watched
+        assert watched.rolled_back is not None
+        say(f"   rolled back: {watched.rolled_back.reason}")
         serving = pipeline.serving("production", name=MODEL)
         assert [(each.version, each.traffic) for each in serving] == [(mended.version, 100.0)]
 

@@ -50,17 +50,21 @@ WITH made AS (
         AND tx NOT IN (SELECT tx FROM hidden_transactions)
 ), proved AS (
     -- An ID begins with the time of its prediction, so a range of times is a range of IDs.
-    SELECT prediction_id, arg_max(label, {'observed_at': observed_at, 'tx': tx}) AS label
+    SELECT prediction_id, label, {'observed_at': observed_at, 'tx': tx} AS known
     FROM lake.outcomes
     WHERE prediction_id >= $least AND prediction_id < $greatest
         AND tx NOT IN (SELECT tx FROM hidden_transactions)
-    GROUP BY prediction_id
+), joined AS (
+    -- Joined before they are grouped: there may be outcomes of very many other predictions of that time.
+    SELECT m.prediction_id, any_value(m.predicted_at) AS predicted_at, any_value(m.output) AS output,
+        any_value(m.score) AS score, any_value(m.latency_ms) AS latency_ms, arg_max(p.label, p.known) AS label
+    FROM made m LEFT JOIN proved p USING (prediction_id) GROUP BY m.prediction_id
 ), judged AS (
-    SELECT m.predicted_at, m.score, m.latency_ms, p.label,
-        CASE WHEN p.label IS NULL THEN NULL WHEN m.output = p.label THEN 1.0
-            WHEN TRY_CAST(m.output AS DOUBLE) = TRY_CAST(p.label AS DOUBLE) THEN 1.0 ELSE 0.0 END AS correct,
-        TRY_CAST(m.output AS DOUBLE) - TRY_CAST(p.label AS DOUBLE) AS error
-    FROM made m LEFT JOIN proved p USING (prediction_id)
+    SELECT predicted_at, score, latency_ms, label,
+        CASE WHEN label IS NULL THEN NULL WHEN output = label THEN 1.0
+            WHEN TRY_CAST(output AS DOUBLE) = TRY_CAST(label AS DOUBLE) THEN 1.0 ELSE 0.0 END AS correct,
+        TRY_CAST(output AS DOUBLE) - TRY_CAST(label AS DOUBLE) AS error
+    FROM joined
 )
 SELECT count(*) AS predictions, count(label) AS labelled, count(error) AS measured, count(score) AS scored,
     count(latency_ms) AS timed, epoch_us(min(predicted_at)) AS first, epoch_us(max(predicted_at)) AS last,
@@ -72,21 +76,20 @@ FROM judged
 
 _AGREEMENT = """
 WITH proved AS (
-    SELECT prediction_id, arg_max(label, {'observed_at': observed_at, 'tx': tx}) AS label
+    SELECT prediction_id, label, observed_at, tx AS proved_in
     FROM lake.outcomes
     WHERE prediction_id >= $least AND prediction_id < $greatest
         AND tx NOT IN (SELECT tx FROM hidden_transactions)
-    GROUP BY prediction_id
 ), shadow AS (
-    SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label,
-        {'predicted_at': predicted_at, 'prediction_id': prediction_id} AS made
+    SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label, {'predicted_at':
+        predicted_at, 'prediction_id': prediction_id, 'observed_at': observed_at, 'proved_in': proved_in} AS made
     FROM lake.predictions LEFT JOIN proved USING (prediction_id)
     WHERE version_id = $version AND predicted_at >= $since AND predicted_at < $until
         AND list_contains($deployments, deployment_id)
         AND tx NOT IN (SELECT tx FROM hidden_transactions)
 ), champion AS (
-    SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label,
-        {'predicted_at': predicted_at, 'prediction_id': prediction_id} AS made
+    SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label, {'predicted_at':
+        predicted_at, 'prediction_id': prediction_id, 'observed_at': observed_at, 'proved_in': proved_in} AS made
     FROM lake.predictions LEFT JOIN proved USING (prediction_id)
     WHERE version_id = $other AND predicted_at >= $since_other AND predicted_at < $until_other
         AND list_contains($others, deployment_id)

@@ -12,7 +12,7 @@ from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
-from headwater.production import CHAMPION, last_in
+from headwater.production import CHAMPION, governed, last_in
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
@@ -162,7 +162,7 @@ class Labels:
 
         Raises:
             ConflictError: An alias points there, it serves somewhere, or it is one of the last three versions that were
-                in production.
+                in production of a model that has gates or roles.
         """
         ref = parse_model(reference)
         _check_reason(reason)
@@ -176,7 +176,7 @@ class Labels:
                 version_id, model_id, *_ = version_row(tx.fold, ref)
                 subjects = [version_id]
                 pointing = tx.fold.rows(_POINTING + " AND value = ?", model_id, version_id)
-                if not pointing and version_id in last_in(tx.fold, model_id):
+                if not pointing and governed(tx.fold, model_id) and version_id in last_in(tx.fold, model_id):
                     raise ConflictError(
                         f"{ref} can't be deleted while it is one of the last three that were in production",
                         hint=f"it can be gone back to: `headwater rollback {quote(ref.name)}`",

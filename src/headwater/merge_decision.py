@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headwater.access import protected as is_protected
 from headwater.conflicts import Conflict, Place, Settling, Union, find_conflicts, side_for
 from headwater.deletions import Deletion, find_deletions, settle
 from headwater.errors import InvalidInputError
-from headwater.protected import Group, Protected, Replay, Rule
+from headwater.protected import Group, Protected, Replay, Rule, is_face
 from headwater.tombstones import HIDDEN
 
 __all__ = ["Choice", "Decision", "decide"]
@@ -108,20 +108,21 @@ class _Deciding:
             if self._takes(place, self._union.words.name(*place)):
                 self._stages[place] = stage
         self._rules = [rule for rule in protected.rules if self._takes(rule.place, rule.name)]
+        if self._union.fold.signed:
+            # What was decided elsewhere has no force there that would have to be taken from it.
+            self._decided = {
+                place: event
+                for place, event in self._decided.items()
+                if event is None or not is_protected(place[1], place[2])
+            }
         deletions = self._deletions()
         conflicts += [each.conflict for each in protected.groups if each.conflict is not None]
         conflicts.sort(key=lambda each: each.name)
         self._check_names([*conflicts, *deletions])
-        signed = self._union.fold.signed
         return Decision(
             conflicts=(*conflicts, *deletions),
             settled=self._chosen,
-            settling={
-                place: event
-                for place, event in self._decided.items()
-                # In a signed lake what was decided elsewhere has no force that would have to be taken from it.
-                if event is not None and not (signed and is_protected(place[1], place[2]))
-            },
+            settling={place: event for place, event in self._decided.items() if event is not None},
             replays=tuple(self._replays()),
             rules=tuple(self._rules),
             left=tuple(sorted(self._left)),
@@ -184,7 +185,27 @@ class _Deciding:
                     self._again.remove(group)
                     self._left.append(group.name)
                 events = {place: event for place, event in events.items() if place not in group.places}
-            self._decided |= events
+            self._decided |= events | (self._archived(each, events) if gone else {})
+        return found
+
+    def _archived(self, deletion: Deletion, events: Iterable[Place]) -> dict[Place, Settling]:
+        """Return the events by which what is in production no more, as it is deleted, is not in that stage either."""
+        union = self._union
+        models = {subject for subject, kind, key in events if is_face(kind, key) and kind != "stage"}
+        standing = union.fold.rows(
+            "SELECT subject FROM events WHERE standing AND kind = 'stage' AND value = 'production'"
+        )
+        added = [subject for subject, kind, _ in union.added if kind == "stage"]
+        found = {}
+        for version_id in sorted({*(subject for (subject,) in standing), *added}):
+            row = union.fold.one("SELECT model_id FROM versions WHERE version_id = ?", version_id)
+            model_id = str(row[0]) if row is not None else union.words.model_of(version_id)
+            place, stands = (version_id, "stage", ""), union.both(version_id, "stage")
+            if model_id in models and {model_id, version_id} & {deletion.subject, *deletion.hidden}:
+                settled = self._decided.get(place)
+                values = {each.value for each in stands} if settled is None else {settled.value}
+                if "production" in values:
+                    found[place] = Settling("archived", [each.event_id for each in stands])
         return found
 
     def _check_names(self, conflicts: list[Conflict]) -> None:

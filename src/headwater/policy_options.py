@@ -15,6 +15,7 @@ __all__ = [
     "KEYS_OF_DATA",
     "KEYS_OF_KIND",
     "LEADING",
+    "LIVE",
     "NEEDED",
     "OF_DATASET",
     "OPTIONS",
@@ -26,6 +27,13 @@ __all__ = [
     "whole",
     "word",
 ]
+
+
+LIVE = (
+    *("accuracy", "error_rate", "mae", "rmse", "mean_score"),
+    *("latency_mean", "latency_p50", "latency_p95", "latency_p99"),
+)
+"""What can be measured of logged predictions."""
 
 
 class WrongError(Exception):
@@ -245,7 +253,7 @@ LEADING: Mapping[str, Callable[[object], Any]] = {
     "bias": word("metric"),
     "data": one_of("schema", "age", "leakage", "rows"),
     "shadow": _yes,
-    "live": word("metric"),
+    "live": one_of(*LIVE),
     "check": word("check"),
     "card": _yes,
     "signature": _yes,
@@ -258,7 +266,7 @@ KEYS_OF_KIND: Mapping[str, tuple[str, ...]] = {
         *("max_ms", "command", "callable", "sample", "on", "runs", "warmup", "timeout"),
         *("from", "window", "min_predictions"),
     ),
-    "bias": ("groups", "max_gap", "on", "min_rows", "positive", "computed"),
+    "bias": ("groups", "max_gap", "on", "min_rows", "positive"),
     "data": ("schema", "max_days", "against", "key", "min_rows", "on"),
     "shadow": ("min_predictions", "min_hours", "min_agreement", "max_drop", "window"),
     "live": ("min", "max", "max_drop", "min_predictions", "window"),
@@ -283,7 +291,7 @@ NEEDED: Mapping[str, tuple[tuple[str, ...], ...]] = {
 KEYS_OF_DATA: Mapping[str, tuple[str, ...]] = {
     "schema": ("schema", "on"),
     "age": ("max_days", "on"),
-    "leakage": ("against", "key", "on"),
+    "leakage": ("against", "key"),
     "rows": ("min_rows", "on"),
 }
 

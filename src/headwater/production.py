@@ -31,6 +31,7 @@ __all__ = [
     "canaries_of",
     "entered",
     "faces",
+    "faces_agree",
     "governed",
     "is_there",
     "last_in",
@@ -175,6 +176,12 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
         CHAMPION: {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None},
         "deployments": {row[0] for row in deployed if row is not None},
     }
+
+
+def faces_agree(fold: Fold, model_id: str) -> bool:
+    """Return whether all faces name the same version, or none."""
+    found = {frozenset(each) for each in faces(fold, model_id).values()}
+    return len(found) == 1 and len(next(iter(found))) <= 1
 
 
 def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:

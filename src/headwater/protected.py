@@ -25,6 +25,7 @@ __all__ = [
     "Replay",
     "Rule",
     "find_protected",
+    "is_face",
     "production_state",
     "touches",
 ]
@@ -165,10 +166,11 @@ def production_state(fold: Fold, model_id: str) -> Production:
 
 def touches(union: Union) -> bool:
     """Return whether what is added may be about anything that governance protects."""
-    return any(kind in RULES or _is_face(kind, key) for _, kind, key in union.added)
+    return any(kind in RULES or is_face(kind, key) for _, kind, key in union.added)
 
 
-def _is_face(kind: str, key: str) -> bool:
+def is_face(kind: str, key: str) -> bool:
+    """Return whether events of a kind and key are about what is in production, or may be."""
     return kind == _STAGE or (kind == _ALIAS and key == CHAMPION) or (kind == _TRAFFIC and key == PRODUCTION)
 
 
@@ -203,7 +205,7 @@ def _by_model(union: Union) -> dict[str, set[Place]]:
     """Return the faces that the source changed, by model."""
     found: dict[str, set[Place]] = {}
     for subject, kind, key in union.added:
-        if _is_face(kind, key):
+        if is_face(kind, key):
             model_id = subject
             if kind == _STAGE:
                 row = union.fold.one("SELECT model_id FROM versions WHERE version_id = ?", subject)
@@ -261,21 +263,19 @@ def _elder(
 
 def _changed_here(union: Union, places: Iterable[Place]) -> bool:
     """Return whether the target changed a face since the two parted."""
-    return any(union.sides(each.tx) == {"ours"} for place in places for each in _standing(union.fold, place))
+    return any(_of_side(union, place, "ours") for place in places)
 
 
-def _standing(fold: Fold, place: Place) -> list[Standing]:
-    rows = fold.rows(
-        "SELECT event_id, value, recorded_at, actor, (SELECT id FROM commits c WHERE c.tx = e.tx), tx FROM events e"
-        " WHERE standing AND subject = ? AND kind = ? AND key = ? ORDER BY event_id",
-        *place,
-    )
-    return [Standing(*row) for row in rows]
+def _of_side(union: Union, place: Place, side: str) -> list[Standing]:
+    """Return the events that stand on one side, and that the other has not."""
+    if side == "theirs":
+        return union.theirs(*place)
+    return [each for each in union.ours(*place) if union.sides(each.tx) == {"ours"}]
 
 
 def _side(union: Union, named: Place, places: Iterable[Place], value: str | None, side: str) -> Side:
     """Return what a side says of what is in production: by its newest event, be that about another face."""
-    stands = {place: (_standing(union.fold, place) if side == "ours" else union.theirs(*place)) for place in places}
+    stands = {place: _of_side(union, place, side) for place in places}
     newest = max((each for found in stands.values() for each in found), key=lambda each: each.event_id)
     own = stands[named]
     by = own[-1] if own else newest

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
     from headwater.history_model import HistoryEntry, ModelMoment
@@ -185,6 +186,21 @@ class Governance(Services):
             ConflictError: Two branches put a version into production each, so there is none to compare with.
         """
         return self._policies.check(reference, to, traffic=traffic)
+
+    def check_dataset(self, reference: str) -> DatasetEvaluation:
+        """Ask the gates of a dataset's policy of one version; nothing is written.
+
+        Args:
+            reference: `NAME@1.2.0`, or `NAME` for the newest version.
+
+        Returns:
+            What each gate found: `passed` is whether all passed, also where there is none.
+
+        Raises:
+            NotFoundError: There is no such dataset or version.
+            IntegrityError: The policy, or the data, is not what was written.
+        """
+        return self._dataset_gates.check(reference)
 
     # -- what people record -------------------------------------------------------------------------------------
     def record_check(

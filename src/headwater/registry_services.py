@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headwater.branching import Branches
     from headwater.chronicle import Chronicle
     from headwater.collection import Collection
+    from headwater.dataset_gates import DatasetGates
     from headwater.datasets import Datasets
     from headwater.diffs import Diffs
     from headwater.evaluations import Evaluations
@@ -174,6 +175,12 @@ class Services:
         from headwater.policies import Policies
 
         return Policies(self._context)
+
+    @cached_property
+    def _dataset_gates(self) -> DatasetGates:
+        from headwater.dataset_gates import DatasetGates
+
+        return DatasetGates(self._context)
 
     @cached_property
     def _records(self) -> Records:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from headwater import production
 from headwater.brought import Brought, brought_by
 from headwater.context import Context
-from headwater.errors import ConflictError, InvalidInputError
-from headwater.names import check_text
+from headwater.errors import ConflictError, GateFailedError, InvalidInputError
+from headwater.lookup import name_of
+from headwater.names import check_text, quote
+from headwater.production import CHAMPION, PRODUCTION
 from headwater.reverts import REVERTED
 from headwater.state import Fold
+from headwater.subjects import model_of
+from headwater.tombstones import HIDDEN
 from headwater.transaction import Transaction
 from headwater.undo_plan import Plan, Reverted
 
@@ -66,6 +71,7 @@ class Undoing:
             found = brought_by(fold, commit, context.branch)
             plan = Plan(context.lake, fold, found)
             plan.check()
+            _check_production(fold, plan)
             if plan.dependents and not force and not dry_run:
                 raise _rested_on(found, plan.dependents)
             done = Revert(
@@ -98,6 +104,30 @@ class Undoing:
                 return decide(fold)[2]
         landing = context.write("revert", work)
         return replace(landing.result, commit=landing.commit)
+
+
+def _check_production(fold: Fold, plan: Plan) -> None:
+    """Make sure that what is in production of a model with gates or roles stays there: a revert asks none of them.
+
+    Raises:
+        GateFailedError: It would change.
+    """
+    for write in plan.writes:
+        subject, kind, key = write.place
+        model_id = model_of(fold, subject)
+        if model_id is None or not production.governed(fold, model_id):
+            continue
+        changes = (kind, key) in (("alias", CHAMPION), ("traffic", PRODUCTION))
+        changes |= kind == "stage" and PRODUCTION in (*write.values, *write.before)
+        if kind == "tombstone" and HIDDEN in write.values:
+            serving = {each["version_id"] for each in production.serving_in(fold, model_id)}
+            changes |= subject in serving or (subject == model_id and bool(serving))
+        if changes:
+            name = quote(name_of(fold, model_id))
+            raise GateFailedError(
+                f"a revert can't change what is in production of {name}, which has gates or roles",
+                hint=f"`headwater rollback {name}` goes back to the version before; `headwater promote` asks the gates",
+            )
 
 
 def _rested_on(found: Brought, names: list[str]) -> ConflictError:

@@ -91,12 +91,11 @@ class Watching:
             share = each["percent"]
             results = []
             for gate in gates:
+                # From which share on a promotion asks it does not matter here: what fails already gets no more.
                 asked = _asked_live(gate)
                 assert asked is not None
                 is_for_shadows = asked.kind == "shadow"
                 if is_for_shadows is not (each["mode"] == "shadow"):
-                    continue
-                if not is_for_shadows and asked.at_traffic is not None and (share or 0) < asked.at_traffic:
                     continue
                 ask = Ask(
                     self._context,

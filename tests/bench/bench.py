@@ -17,6 +17,7 @@ from pathlib import Path
 import figures_branches as branches
 import figures_datasets as datasets
 import figures_embedded as embedded
+import figures_governance as governance
 import figures_lakefs as lakefs
 import figures_large as large
 import figures_processes as processes
@@ -28,7 +29,7 @@ from report import Figure
 from worker import Worker
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "branches", "lakefs")
+PARTS = ("help", "embedded", "many", "runs", "large", "datasets", "size", "branches", "governance", "lakefs")
 
 
 @contextlib.contextmanager
@@ -91,6 +92,8 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
         yield from size.measure(folder / "size")
     if "branches" in parts:
         yield from branches.measure(folder / "branches")
+    if "governance" in parts:
+        yield from governance.measure(folder / "governance")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 

@@ -13,6 +13,7 @@ from headwater.cli.layout import count, moment, table
 from headwater.cli.output import clean, note, paint, strong
 
 if TYPE_CHECKING:
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.governance_model import Evaluation, GateResult, PolicyText
 
 __all__ = ["gates", "results"]
@@ -101,36 +102,56 @@ def _listed(found: list[PolicyText]) -> Iterable[str]:
     ref=True,
     example="""\
 headwater gates check flight-delay/7 --to production
-headwater gates check flight-delay/7 --to production --traffic 25""",
+headwater gates check flight-delay/7 --to production --traffic 25
+headwater gates check flights@1.2.0""",
 )
-@argument("reference", "MODELREF", complete="version")
-@option("--to", "stage", metavar="STAGE", default="production", show_default=True, help="The stage to enter.")
+@argument("reference", "MODELREF|DATASET", complete="version")
+@option("--to", "stage", metavar="STAGE", help="The stage to enter; production unless given.")
 @option("--traffic", metavar="PERCENT", type=float, help="The share of production's requests that it would get.")
-def gates_check(session: Session, reference: str, stage: str, traffic: float | None) -> None:
-    """Ask every gate before a stage, as a promotion would.
+def gates_check(session: Session, reference: str, stage: str | None, traffic: float | None) -> None:
+    """Ask every gate before a stage, as a promotion would; or every gate of a dataset.
 
-    Nothing is written. Exit status 3 if a gate does not pass.
+    A dataset is given as NAME@1.2.0, or dataset:NAME for its newest version. Nothing is written. Exit status 3 if a
+    gate does not pass.
     """
     from headwater.model import as_json
 
+    found: Evaluation | DatasetEvaluation
     with session.open() as registry:
-        found = registry.check_gates(reference, stage, traffic=traffic)
+        if _is_dataset(reference):
+            if stage is not None or traffic is not None:
+                raise click.UsageError("a dataset enters no stage and has no traffic", click.get_current_context())
+            found = registry.check_dataset(reference)
+        else:
+            found = registry.check_gates(reference, stage or "production", traffic=traffic)
     session.emit({**as_json(found), "passed": found.passed}, lambda: _checked(found))
     if not found.passed:
         click.get_current_context().exit(3)
 
 
-def _checked(found: Evaluation) -> Iterator[str]:
+def _is_dataset(reference: str) -> bool:
+    # No alias of a model is a number, so what has one behind an @ is a version of a dataset.
+    name, at, version = reference.rpartition("@")
+    return reference.startswith("dataset:") or (bool(name and at) and version[:1].isdigit())
+
+
+def _checked(found: Evaluation | DatasetEvaluation) -> Iterator[str]:
+    from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.names import quote
 
-    reference = f"{quote(found.name)}/{found.version}"
+    if isinstance(found, DatasetEvaluation):
+        reference, to = found.reference, ""
+        nothing = f"no gate stands before {strong(reference)}"
+    else:
+        reference, to = f"{quote(found.name)}/{found.version}", f" to {found.stage}"
+        nothing = f"no gate stands between {strong(reference)} and {found.stage}"
     if not found.results:
-        yield f"no gate stands between {strong(reference)} and {found.stage}"
+        yield nothing
         return
     yield from results(found.results)
     failed = len(found.failed)
     verdict = paint(f"{count(failed, 'gate')} of {len(found.results)} failed", "red") if failed else "all gates passed"
-    yield f"{strong(reference)} to {found.stage} at commit {found.commit[:12]}: {verdict}"
+    yield f"{strong(reference)}{to} at commit {found.commit[:12]}: {verdict}"
 
 
 def results(found: Iterable[GateResult]) -> list[str]:
