@@ -21,7 +21,7 @@ from tests.command_line import CommandLine
 
 import headwater
 from headwater import children
-from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
+from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError, PermissionDeniedError
 from headwater.evaluation_model import Evaluated
 from headwater.evaluations import stored
 from headwater.registry import Registry
@@ -650,3 +650,11 @@ def test_a_version_that_lies_elsewhere_is_fetched_and_checked(here: Registry) ->
     Path("limit").write_bytes(b"0.6")
     with pytest.raises(IntegrityError):
         here.evaluate("m/2", on="flights", command=command(PREDICT))
+
+
+def test_who_may_not_evaluate_is_refused_before_anything_runs(here: Registry) -> None:
+    here.grant("author", "alice", "m")
+    with pytest.raises(PermissionDeniedError, match="tester may not register or change m"):
+        here.evaluate("m/1", on="flights", command=["there-is-no-such-program"])
+    with headwater.open(here.url, actor="alice") as alice:
+        assert alice.evaluate("m/1", on="flights", predict=lambda table: table.column("label")).actor == "alice"
