@@ -471,6 +471,20 @@ def test_less_is_better_for_errors(model: Registry, tmp_path: Path, key: str, ex
 
 
 @embedded
+def test_where_all_slices_are_small_values_are_compared_as_they_are(model: Registry, tmp_path: Path) -> None:
+    dataset_id = data(model, tmp_path, {"EU": 4, "US": 3})
+    measure(model, model.get("m/1").version_id, {"region=EU": 0.8, "region=US": 0.8}, dataset_id=dataset_id)
+    produce(model)
+    second = register(model, tmp_path)
+    measure(model, second, {"region=EU": 0.9, "region=US": 0.7}, dataset_id=dataset_id)
+    found = asked(model, BY_REGION)
+    assert (found.passed, found.found) == (False, "region=US 0.8 → 0.7")
+    assert asked(model, f"{BY_REGION}min_rows = 5\n").found.startswith("nothing: no slice has 5 rows")
+    measure(model, second, {"region=US": 0.8}, dataset_id=dataset_id)
+    assert asked(model, BY_REGION).passed
+
+
+@embedded
 def test_rows_say_how_sure_a_claimed_rate_is(model: Registry, tmp_path: Path) -> None:
     dataset_id = data(model, tmp_path, {"EU": 1000, "US": 40, "tiny": 3})
     measure(
@@ -778,6 +792,6 @@ def test_an_approval_of_another_branch_takes_nothing_from_this_one(model: Regist
         assert [(each.branch, each.given) for each in model.approvals("m/1")] == [("main", True), ("side", True)]
         assert asked(model, APPROVED, "m/1").found == "1 (ann)"
         assert ann.approve("m/1", "production", withdraw=True).given is False
-    assert [each.given for each in model.approvals("m/1")] == [False]
+    assert {each.branch: each.given for each in model.approvals("m/1")} == {"main": False, "side": True}
     assert asked(model, APPROVED, "m/1").found == "0"
     assert [each.given for each in side.approvals("m/1")] == [True]
