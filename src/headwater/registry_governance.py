@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    from headwater.audit_model import Audit
     from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
@@ -459,3 +460,22 @@ class Governance(Services):
     def keys(self) -> list[Key]:
         """Return the keys that the lake knows, and those that are on this machine only, by name."""
         return self._roles.keys()
+
+    # -- auditing -----------------------------------------------------------------------------------------------
+    def audit(self, *, everything: bool = False) -> Audit:
+        """Read all commits and events that led here anew, and name what is not as it should be; writes nothing.
+
+        In a signed lake every signature, key and role is judged as of when its event landed. See `docs/trust.md` for
+        what that proves.
+
+        Args:
+            everything: Read the bytes of every version of models and datasets; by default only of those that are
+                staged, serve in production, or have an alias.
+
+        Returns:
+            The audit: `clean`, or with `findings`; `notes` tell of overrides.
+
+        Raises:
+            LakeError: The lake, or the disk of its cache, can't be used.
+        """
+        return self._audits.audit(everything=everything)
