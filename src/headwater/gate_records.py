@@ -186,7 +186,8 @@ def signature(ask: Ask) -> Finding:
     Columns are compared by name: what a frame calls `int64` a dataset may call `BIGINT`.
     """
     required = "a signature of its inputs"
-    text = json.loads(ask.fold.one("SELECT row FROM versions WHERE version_id = ?", ask.version_id)[0])["signature"]
+    row = json.loads(ask.fold.one("SELECT row FROM versions WHERE version_id = ?", ask.version_id)[0])
+    text = row["signature"]
     if text is None:
         return Finding(required, "nothing", False, "the version was registered without one")
     columns = _input_columns(text)
@@ -194,7 +195,7 @@ def signature(ask: Ask) -> Finding:
         return Finding(required, "nothing", False, f"its signature can't be read: {shown(text)}")
     if ask.fold.signed:
         required += ", registered with a key"
-        if not any(value is not None for _, value in ask.fold.standing(ask.version_id, "registered")):
+        if {value for _, value in ask.fold.standing(ask.version_id, "registered")} != {row["digest"]}:
             return Finding(required, "no key", False, "no key that may register has signed its registration")
     trained = _trained_on(ask.fold, ask.version_id)
     known = {name: json.loads(data["schema"]) for name, data in trained.items() if data.get("schema") is not None}

@@ -76,7 +76,7 @@ class Policies:
 
         def work(tx: Transaction) -> str:
             subject = target.subject(tx.fold)
-            if {value for _, value in tx.fold.standing(subject, "policy")} == {text}:
+            if reason is None and {value for _, value in tx.fold.standing(subject, "policy")} == {text}:
                 return subject
             tx.event(subject, "policy", text, reason=reason)
             self._fence(tx, target, subject)
