@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from headwater import gates
+from headwater.errors import IntegrityError
 from headwater.gate_live import LIVE_METRICS
 from headwater.governance_model import GateResult
+from headwater.policy import parse_policy
 from headwater.registry import Registry
 from headwater.serving_model import Deployment
 
@@ -141,10 +143,11 @@ def test_nan_never_passes(served: Registry, ask: Evaluate) -> None:
 
 
 @ONE_LAKE
-def test_a_metric_that_there_is_not_never_passes(ask: Evaluate) -> None:
-    found = ask(2, 'live = "acuracy"\nmin = 0')
-    assert not found.passed
-    assert "no live metric is called 'acuracy'" in found.source
+def test_a_metric_that_there_is_not_is_refused_with_the_policy(ask: Evaluate) -> None:
+    with pytest.raises(IntegrityError, match="did you mean accuracy"):
+        ask(2, 'live = "acuracy"\nmin = 0')
+    for metric in LIVE_METRICS:
+        parse_policy(f'[[production.gate]]\nlive = "{metric}"\nmin = 0\n')
 
 
 @ONE_LAKE
