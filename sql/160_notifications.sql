@@ -17,7 +17,7 @@ WITH landed AS (
     SELECT e.*, l.position, l.commit, l.kind AS done, l.landed_at, l.recorded_at AS made_at, l.actor AS by_whom,
         coalesce(v.model_id, e.subject) AS model_id, v.version,
         {'p': l.position, 'm': l.recorded_at, 't': e.tx} AS place
-    FROM lake.events e JOIN landed l USING (tx) LEFT JOIN lake.model_versions v ON v.version_id = e.subject
+    FROM honoured_events e JOIN landed l USING (tx) LEFT JOIN lake.model_versions v ON v.version_id = e.subject
     WHERE e.kind IN ('stage', 'traffic', 'refusal', 'approval')
 ), overruled AS (
     -- superseded by what landed with it, so that it never stood on this branch
@@ -53,7 +53,7 @@ WITH landed AS (
 ), kept AS (
     SELECT e.subject, e.key AS action, e.event_id, e.value, coalesce(l.position, 0) AS position,
         s.event_id IS NOT NULL AS standing
-    FROM lake.events e LEFT JOIN landed l USING (tx) LEFT JOIN standing_events s ON s.event_id = e.event_id
+    FROM honoured_events e LEFT JOIN landed l USING (tx) LEFT JOIN standing_events s ON s.event_id = e.event_id
     WHERE e.kind = 'action'
 ), ended AS (
     SELECT subject, action, max({'p': position, 'e': event_id}) AS newest FROM kept WHERE value IS NULL GROUP BY ALL
@@ -69,14 +69,14 @@ WITH landed AS (
     ) n USING (subject, action)
     GROUP BY k.subject, k.action
 ), named AS (
-    SELECT subject AS model_id, value AS name FROM lake.events WHERE kind = 'name'
+    SELECT subject AS model_id, value AS name FROM honoured_events WHERE kind = 'name'
 ), wanted AS (
     SELECT a.*, CASE WHEN json_valid(value) THEN (value ->> '$.branch') END AS branch,
         CASE WHEN json_valid(value) THEN try_cast(value -> '$.on' AS VARCHAR[]) END AS told
     FROM actions a
 ), tried AS (
     SELECT e.subject, e.key AS model_id, e.event_id, e.value, l.landed_at AS tried_at, (e.value ->> '$.tx') AS tx
-    FROM lake.events e LEFT JOIN landed l ON l.tx = e.tx
+    FROM honoured_events e LEFT JOIN landed l ON l.tx = e.tx
     WHERE e.kind = 'delivered' AND CASE WHEN json_valid(e.value) THEN json_type(e.value) = 'OBJECT' END
 ), results AS (
     SELECT subject, model_id, tx, arg_max(value, event_id) AS value, max(tried_at) AS tried_at FROM tried

@@ -765,3 +765,19 @@ def test_what_is_expensive_is_measured_once_for_a_decision(model: Registry, tmp_
         # Rows of the dataset are counted once; what was measured meanwhile is seen.
         assert found.passed is (value == 0.8)
     assert [key[0] for key in memo].count("rows of slices") == 1
+
+
+@embedded
+def test_an_approval_of_another_branch_takes_nothing_from_this_one(model: Registry, registry_url: str) -> None:
+    side = model.create_branch("side")
+    with headwater.open(registry_url, actor="ann") as ann:
+        ann.approve("m/1", "production")
+        there = ann.branch("side").approve("m/1", "production", reason="there too")
+        assert (there.branch, there.reason) == ("side", "there too")
+        model.merge("side")
+        assert [(each.branch, each.given) for each in model.approvals("m/1")] == [("main", True), ("side", True)]
+        assert asked(model, APPROVED, "m/1").found == "1 (ann)"
+        assert ann.approve("m/1", "production", withdraw=True).given is False
+    assert [each.given for each in model.approvals("m/1")] == [False]
+    assert asked(model, APPROVED, "m/1").found == "0"
+    assert [each.given for each in side.approvals("m/1")] == [True]

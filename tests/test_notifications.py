@@ -18,7 +18,7 @@ import pytest
 from tests.receiver import Receiver, Reply
 
 import headwater
-from headwater.errors import ConflictError, InvalidInputError, NotFoundError
+from headwater.errors import ConflictError, HeadwaterError, InvalidInputError, NotFoundError
 from headwater.ids import now_micros
 from headwater.lookup import version_row
 from headwater.names import parse_model
@@ -269,6 +269,8 @@ def test_a_rehearsal_tells_nobody(three: Registry, receiver: Receiver) -> None:
     with three.rehearse() as rehearsal:
         promote(rehearsal, "m/1")
         assert rehearsal.deliver_notifications(now=True) == []
+        with pytest.raises(InvalidInputError, match="a test can't be rehearsed"):
+            rehearsal.test_action("m", "ops")
     assert three.notifications() == []
     assert receiver.requests == []
 
@@ -282,6 +284,33 @@ def test_a_reverted_promotion_is_told_as_a_rollback(three: Registry, receiver: R
     three.deliver_notifications()
     assert told(receiver) == [("promoted", "m", 2), ("rolled-back", "m", 1)]
     assert json.loads(receiver.requests[1].body)["previous"] == 2
+
+
+def test_a_delivery_is_no_change_that_is_compared_merged_or_undone(three: Registry, receiver: Receiver) -> None:
+    hook(three, receiver)
+    exp = three.create_branch("exp")
+    promote(three, "m/1")
+    three.deliver_notifications()
+    deliver = three.log(limit=1)[0]
+    assert (deliver.kind, deliver.subject, deliver.message) == ("deliver", "m", "record 1 notification")
+    changed = {(each.kind, each.key) for each in three.diff("exp").events}
+    assert "delivered" not in {kind for kind, _ in changed}
+    exp.merge("main")
+    assert exp.deliver_notifications() == []
+    with pytest.raises(HeadwaterError):
+        three.revert(deliver.commit)
+    assert three.notifications() == []
+
+
+def test_what_an_action_does_is_said_in_words(three: Registry) -> None:
+    three.create_branch("before")
+    three.add_action("m", "ops", webhook="https://example.com/x", on=["refused"])
+    three.add_action("m", "page", command="page 'fraud team'", on=["promoted", "traffic"])
+    said = {each.key: each.after for each in three.diff("before").events if each.kind == "action"}
+    assert said == {
+        "ops": "post to https://example.com/x on refused",
+        "page": "run page 'fraud team' on promoted, traffic",
+    }
 
 
 # -- at least once, in order ------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def _table(rows: Sequence[tuple[str, ...]], *names: str) -> list[str]:
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     return lines + [f"| {' | '.join(each.replace('|', chr(92) + '|') for each in row)} |" for row in rows]
 
+
 REFUSED = {
     "event_id": "the event",
     "tx": "the transaction that its row names",

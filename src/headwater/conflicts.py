@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _SETTLED_BY_RULE = frozenset(
-    {"tombstone", "status", "gate", "check", "approval", "override", "role", "key", "evaluation"}
+    {"tombstone", "status", "gate", "check", "approval", "override", "role", "key", "evaluation", "delivered"}
 )
 """Kinds of which two may stand: what stands then is a rule of those who read them, such as `hidden stands`."""
 

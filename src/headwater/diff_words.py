@@ -30,12 +30,12 @@ from headwater.landing import status_of
 from headwater.lookup import name_of
 from headwater.names import counted, quote
 from headwater.state import Fold
-from headwater.subjects import traffic_called
+from headwater.subjects import action_called, traffic_called
 from headwater.tombstones import HIDDEN, is_hidden
 
 __all__ = ["Words"]
 
-_UNSAID = {"landed"}
+_UNSAID = {"delivered", "landed"}
 """Kinds of events that are the machinery's own."""
 
 _TOLD_WITH = {
@@ -376,7 +376,7 @@ class Words:
     @cached_property
     def _sayers(self) -> dict[str, Callable[[str], str]]:
         own = {"alias": self._alias, "traffic": self._traffic, "artifact": self._artifact}
-        return {**own, "evaluation": evaluation_called}
+        return {**own, "action": action_called, "evaluation": evaluation_called}
 
     def _alias(self, version_id: str) -> str:
         found = self._version(version_id)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwater.access import check_pattern
+from headwater.access import WRITE, check_pattern
 from headwater.context import Context
 from headwater.deliveries import DELIVERING, Sender
 from headwater.errors import ConflictError, InvalidInputError, NotFoundError
@@ -23,6 +23,7 @@ from headwater.lookup import model_id_of
 from headwater.names import check_name, counted, parse_model, quote, shown
 from headwater.notification_model import EVENTS, Action, Delivery, Notification, NotificationTarget
 from headwater.outbox import PATTERN, Outbox, Progress, Queue, Step, described
+from headwater.sealing import principal_of
 
 if TYPE_CHECKING:
     from headwater.state import Fold
@@ -167,6 +168,14 @@ class Notifications:
                         for each in self._outbox(fold).queues(first=True)
                         if (each.subject, each.model_id) not in stuck and (now or (each.waits_until or 0) <= moment)
                     ]
+                    mute = [each for each in queues if not self._may_record(fold, each)]
+                for queue in mute:
+                    # What can't be recorded would be sent again and again.
+                    stuck.add((queue.subject, queue.model_id))
+                    why = f"{self._context.actor} may not record deliveries of {quote(queue.model)}: that needs a role"
+                    made.append(Delivery(queue.steps[0].notifications[0], "blocked", why))
+                    tell(made[-1])
+                queues = [each for each in queues if each not in mute]
                 if not queues:
                     break
                 left = None if end is None else end - time.monotonic()
@@ -184,6 +193,10 @@ class Notifications:
                 if recorded:
                     self._record(recorded)
         return made
+
+    def _may_record(self, fold: Fold, queue: Queue) -> bool:
+        judge = fold.judge()
+        return judge.may(principal_of(fold, self._context.actor), WRITE, judge.name_of(queue.model_id))
 
     def _record(self, results: Sequence[tuple[Queue, Progress]]) -> None:
         """Write how far deliveries went; what another process has got further is left as it is."""
@@ -207,6 +220,8 @@ class Notifications:
 
     def test(self, model: str, name: str, *, allow_commands: bool = False) -> Delivery:
         """Deliver a made-up notification; nothing is recorded. `Registry.test_action` tells more."""
+        if self._context.writer.only is not None:
+            raise InvalidInputError("a test can't be rehearsed", hint="what was told can't be taken back")
         with self._context.reading() as fold:
             subject = _subject(fold, model)
             found = [each for each in self._outbox(fold).actions(everywhere=True) if each.subject == subject]

@@ -104,9 +104,8 @@ class Records:
 
         version_id, principal = self._context.write("approve", work).result
         with self._context.reading() as fold:
-            return next(
-                each for each in _approvals(fold, version_id) if (each.stage, each.principal) == (to, principal)
-            )
+            mine = [each for each in _approvals(fold, version_id) if (each.stage, each.principal) == (to, principal)]
+            return next((each for each in mine if each.branch == branch), mine[-1])
 
     def _principal(self, fold: Fold) -> str:
         """Return as whom the actor approves: as the key that signs, which may be one of several of his."""

@@ -129,7 +129,7 @@ class Governance(Services):
         """Make a policy hold: the gates that stand before the stages of a model.
 
         All policies that match a model hold together: its own, and those of patterns. It takes the place of the one of
-        the same name; where that says the same already, nothing is written.
+        the same name; where that says the same already, only a new reason is written.
 
         Args:
             name: A model; a pattern of names such as `flight-*`; or `dataset:NAME`, for gates on a dataset's versions.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 
 from headwater.evaluation_model import evaluation_called
@@ -11,7 +12,7 @@ from headwater.lookup import name_of
 from headwater.names import quote
 from headwater.state import Fold
 
-__all__ = ["called", "event_called", "model_of", "traffic_called", "value_called"]
+__all__ = ["action_called", "called", "event_called", "model_of", "traffic_called", "value_called"]
 
 
 def called(fold: Fold, subject: str) -> str:
@@ -55,9 +56,21 @@ def value_called(fold: Fold, kind: str, value: str | None) -> str | None:
         return str(json.loads(value).get("status"))
     if kind == "traffic":
         return traffic_called(value, lambda version_id: called(fold, version_id)) or None
+    if kind == "action":
+        return action_called(value)
     if kind == "evaluation":
         return evaluation_called(value)
     return value
+
+
+def action_called(value: str) -> str:
+    """Return the value of an event of an action as people write it: what it does, and when."""
+    try:
+        kept = json.loads(value)
+        does = f"run {shlex.join(kept['command'])}" if kept.get("command") else f"post to {kept['webhook']}"
+        return f"{does} on {', '.join(kept['on'])}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return value
 
 
 def traffic_called(value: str, version_called: Callable[[str], str]) -> str:

@@ -218,6 +218,9 @@ class Judge:
             return ["*"]
         if kind == "role":
             return [str(row["key"]).partition(" ")[2]]
+        if kind == "delivered":
+            # Who records that something was told could keep it from being told: he has to do with that model.
+            return [self.name_of(str(row["key"])) or "*"]
         if subject.startswith(PATTERN):
             return [subject.removeprefix(PATTERN)]
         if subject.startswith(DATASET):

@@ -22,8 +22,8 @@ from headwater.tombstones import HIDDEN, RESTORED, is_hidden, visible
 
 __all__ = ["Plan", "Reverted", "Write"]
 
-_OWN_BOOKS = frozenset({"landed"})
-"""Kinds of events that say what was taken in, which stays true."""
+_OWN_BOOKS = frozenset({"delivered", "landed"})
+"""Kinds of events that say what was taken in, or told to others, which stays true."""
 
 _ABOUT_A_VERSION = frozenset({"register", "log-predictions", "deploy"})
 """Kinds of transactions whose subject is the version that what they wrote is about."""
