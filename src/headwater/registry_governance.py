@@ -357,6 +357,7 @@ class Governance(Services):
             NotFoundError: There is no such version, dataset or program.
             InvalidInputError: A column is missing, or predictions are missing, doubled, too many, or of a wrong kind.
             HeadwaterError: The child failed or took too long; nothing is written.
+            PermissionDeniedError: The actor has no role that may do it.
             IntegrityError: The artifact or the data is not what was registered.
         """
         return self._evaluations.evaluate(
