@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from headwater import GateFailedError, PermissionDeniedError, production
+from headwater import ConflictError, GateFailedError, NotFoundError, PermissionDeniedError, production
 from headwater.conflicts import MergeConflictError
 from headwater.errors import InvalidInputError
 from headwater.merge_model import MergeDeniedError, MergeRefusedError
@@ -408,6 +412,90 @@ def test_an_admin_takes_rules_over_by_merging(ruled: Registry, model: Path) -> N
     assert "0.1" in ruled.gates("m")[0].text
     held = {(each.role, each.name) for each in ruled.roles()}
     assert held == {("admin", "tester"), ("author", "ann"), ("deployer", "dan"), ("deployer", "dora")}
+
+
+# -- any program ------------------------------------------------------------------------------------------------------
+STEPS = st.tuples(
+    st.sampled_from(
+        ["register", "promote", "canary", "traffic", "rollback", "gates", "alias", "shadow", "merge", "merge"]
+    ),
+    st.integers(0, 1),
+    st.integers(1, 6),
+    st.integers(0, 5),
+)
+
+
+@pytest.mark.timeout(600)
+def test_whatever_is_merged_all_faces_agree(registry: Registry, model: Path, is_remote: bool) -> None:
+    """Two branches that decide at random, and merge to and fro; what is refused changes nothing but the record."""
+    names = itertools.count()
+
+    @settings(
+        max_examples=2 if is_remote else 12,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=(Phase.generate,),
+        suppress_health_check=list[Any](HealthCheck),
+    )
+    @given(st.lists(STEPS, min_size=6, max_size=8 if is_remote else 14))
+    def run(program: list[tuple[str, int, int, int]]) -> None:
+        name = f"m{next(names)}"
+        for auc in (0.7, 0.8, 0.9):
+            registry.register(name, model, metrics={"auc": auc})
+        registry.set_alias(name, "champion", 1)
+        exp = registry.create_branch(f"exp-{name}")
+        for what, branch, number, more in program:
+            at, other = (registry, exp) if branch else (exp, registry)
+            before = faces_of(at, name)
+            try:
+                step(at, other, what, name, number, more, model)
+            except (GateFailedError, MergeConflictError, ConflictError, NotFoundError):
+                assert faces_of(at, name) == before
+            faces_of(other, name)
+        for side in ({"ours": True}, {"theirs": True}):
+            with contextlib.suppress(GateFailedError, NotFoundError):
+                registry.merge(f"exp-{name}", **side)  # type: ignore[arg-type]
+            faces_of(registry, name)
+        exp.merge("main", theirs=True)
+        assert faces_of(exp, name) == faces_of(registry, name)
+
+    run()
+
+
+def step(at: Registry, other: Registry, what: str, name: str, number: int, more: int, model: Path) -> None:
+    """Do one thing on a branch."""
+    reference = f"{name}/{number}"
+    if what == "register":
+        at.register(name, model, metrics={"auc": 0.5 + more / 10})
+    elif what == "promote":
+        at.stage(reference, "staging")
+        at.promote(reference, "production")
+    elif what == "canary":
+        at.stage(reference, "staging")
+        at.promote(reference, "production", traffic=10 * more + 5)
+    elif what == "traffic":
+        at.set_traffic(name, 10 * more, version=number)
+    elif what == "rollback":
+        at.rollback(name)
+    elif what == "gates":
+        at.set_gates(name, f"[[production.gate]]\nmetric = 'auc'\nmin = {0.5 + more / 10}\n")
+    elif what == "alias":
+        at.set_alias(name, "champion", number)
+    elif what == "shadow":
+        at.deploy(reference, "production", mode="shadow")
+    else:
+        at.merge(other.ref, ours=more == 0, theirs=more == 1)
+
+
+def faces_of(registry: Registry, name: str) -> Any:
+    """Return what is in production by all faces, which agree."""
+    with registry._context.reading() as fold:
+        model_id = fold.one("SELECT subject FROM events WHERE kind = 'name' AND value = ?", name)[0]
+        assert production.faces_agree(fold, model_id), production.faces(fold, model_id)
+        shares = {each["version_id"]: each["percent"] for each in production.serving_in(fold, model_id)}
+        assert sum(e["percent"] for e in production.serving_in(fold, model_id) if e["mode"] != "shadow") == 100.0
+        return production.faces(fold, model_id), shares
 
 
 # -- reverts ----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Approvals are counted by the roles that people hold now, and only on the branch 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headwater import points, roles_held
@@ -89,25 +89,48 @@ def branch_of(context: Context) -> str:
 def approvals_of(fold: Fold, version_id: str, stage: str | None = None) -> list[dict[str, Any]]:
     """Return what stands for each person, stage and branch, oldest first; where two disagree, withdrawn stands.
 
+    What was said on one branch takes nothing back of what was said on another, also once the one is merged.
+
     Each says: stage, principal, given, branch, commit, micros, actor, reason.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for key, value, micros, actor, reason, commit in fold.rows(
-        "SELECT e.key, e.value, e.recorded_at, e.actor, e.reason,"
+    rows = fold.rows(
+        "SELECT e.event_id, e.key, e.value, e.prev, e.recorded_at, e.actor, e.reason,"
         " coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx) FROM events e"
-        " WHERE e.standing AND e.subject = ? AND e.kind = 'approval' AND e.value IS NOT NULL ORDER BY e.event_id",
+        " WHERE e.subject = ? AND e.kind = 'approval' ORDER BY e.event_id",
         version_id,
-    ):
+    )
+    branches: dict[str, str | None] = {}
+    later: dict[str, list[str]] = {}
+    for event_id, _, value, prev, *_ in rows:
+        branches[event_id] = None if value is None else str(_read(value, "an approval").get("branch", ""))
+        for each in json.loads(prev):
+            later.setdefault(each, []).append(event_id)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for event_id, key, value, _, micros, actor, reason, commit in rows:
+        branch = branches[event_id]
         entered, _, principal = key.partition(" ")
-        said = _read(value, "an approval")
-        given, branch = said.get("given") is True, str(said.get("branch", ""))
-        earlier = found.get((key, branch))
-        if stage in (None, entered) and (earlier is None or not given or earlier["given"]):
+        if branch is None or stage not in (None, entered) or _is_said_anew(event_id, branches, later):
+            continue
+        given = _read(value, "an approval").get("given") is True
+        if (key, branch) not in found or not given:
             found[key, branch] = {
                 **{"stage": entered, "principal": principal, "given": given, "branch": branch},
                 **{"commit": commit, "micros": micros, "actor": actor, "reason": reason},
             }
     return list(found.values())
+
+
+def _is_said_anew(event_id: str, branches: Mapping[str, str | None], later: Mapping[str, list[str]]) -> bool:
+    """Return whether an approval was replaced, directly or not, by one of its branch, or by nothing at all."""
+    todo, seen = list(later.get(event_id, ())), set[str]()
+    while todo:
+        each = todo.pop()
+        if branches.get(each) in (branches[event_id], None):
+            return True
+        if each not in seen:
+            seen.add(each)
+            todo += later.get(each, ())
+    return False
 
 
 def authors_of(fold: Fold, version_id: str) -> set[str]:
@@ -163,7 +186,8 @@ def signature(ask: Ask) -> Finding:
     Columns are compared by name: what a frame calls `int64` a dataset may call `BIGINT`.
     """
     required = "a signature of its inputs"
-    text = json.loads(ask.fold.one("SELECT row FROM versions WHERE version_id = ?", ask.version_id)[0])["signature"]
+    row = json.loads(ask.fold.one("SELECT row FROM versions WHERE version_id = ?", ask.version_id)[0])
+    text = row["signature"]
     if text is None:
         return Finding(required, "nothing", False, "the version was registered without one")
     columns = _input_columns(text)
@@ -171,7 +195,7 @@ def signature(ask: Ask) -> Finding:
         return Finding(required, "nothing", False, f"its signature can't be read: {shown(text)}")
     if ask.fold.signed:
         required += ", registered with a key"
-        if not any(value is not None for _, value in ask.fold.standing(ask.version_id, "registered")):
+        if {value for _, value in ask.fold.standing(ask.version_id, "registered")} != {row["digest"]}:
             return Finding(required, "no key", False, "no key that may register has signed its registration")
     trained = _trained_on(ask.fold, ask.version_id)
     known = {name: json.loads(data["schema"]) for name, data in trained.items() if data.get("schema") is not None}

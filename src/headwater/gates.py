@@ -15,6 +15,7 @@ from headwater.context import Context
 from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
 from headwater.governance_model import Evaluation, GateResult
 from headwater.lookup import name_of
+from headwater.model import as_json
 from headwater.policy import Gate, Policy, parse_policy
 from headwater.state import Fold
 from headwater.transaction import Transaction
@@ -142,7 +143,7 @@ def _asked(ask: Ask) -> GateResult:
         finding.found,
         finding.passed,
         finding.source,
-        dict(finding.details),
+        as_json(finding.details),
     )
 
 

@@ -107,6 +107,19 @@ class Merge:
         found = [counted(counts[table], noun) for table, noun in _WORDS.items() if counts.get(table)]
         return ", ".join(found) or counted(self.transactions, "transaction")
 
+    def check(self) -> None:
+        """Make sure that nothing stands against it but conflicts; of a merge that was done, nothing does.
+
+        Raises:
+            DatasetRefusedError: A gate of a dataset does.
+            MergeRefusedError: Gates refuse what the source decided.
+            MergeDeniedError: Who merges may not decide it.
+        """
+        _check_datasets(self)
+        failed = [each for each in self.replayed if not each.passed]
+        if failed:
+            raise refused(failed, self.source, self.target)
+
 
 class Merges:
     """The service that merges.
@@ -302,9 +315,7 @@ class _Merging:
     def _build(self, context: Context) -> Merge:
         """Merge, then decide again what the source decided, each in a transaction of its own."""
         result = self._trial(context)
-        failed = [each for each in result.replayed if not each.passed]
-        if failed:
-            raise refused(failed, self.source, self.target.stands_for or self.target.ref)
+        result.check()
         return result
 
     def _trial(self, context: Context) -> Merge:

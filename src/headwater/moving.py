@@ -201,6 +201,8 @@ class Moving:
 
         Raises:
             MergeConflictError: There is something to settle that `settle` does not.
+            GateFailedError: Gates here refuse what was decided there, or data.
+            PermissionDeniedError: Who merges may not decide it here.
         """
 
         def merge(name: str, *, dry_run: bool) -> Merge:
@@ -213,6 +215,7 @@ class Moving:
             open_ones = [each for each in tried.conflicts if each.name not in tried.settled]
             if open_ones:
                 raise MergeConflictError(open_ones, tried.source, name)
+            tried.check()
         return [functools.partial(merge, name, dry_run=False) for name in wanted.diverged]
 
 

@@ -71,11 +71,12 @@ class Policies:
         text, source = read_policy(policy)
         target = _Target.of(name)
         parsed = parse_policy(text, source=source, dataset=target.is_dataset)
+        _check_conditions(parsed, source)
         _check_reason(reason)
 
         def work(tx: Transaction) -> str:
             subject = target.subject(tx.fold)
-            if {value for _, value in tx.fold.standing(subject, "policy")} == {text}:
+            if reason is None and {value for _, value in tx.fold.standing(subject, "policy")} == {text}:
                 return subject
             tx.event(subject, "policy", text, reason=reason)
             self._fence(tx, target, subject)
@@ -197,6 +198,22 @@ class _Target:
             if fold.one("SELECT 1 FROM datasets WHERE name = ?", self.model) is None or models_named(fold, self.model):
                 raise
             raise NotFoundError(error.message, hint=f"for the dataset, write {DATASET}{quote(self.model)}") from None
+
+
+def _check_conditions(policy: Policy, source: str) -> None:
+    """Make sure that what a dataset's gates ask in SQL is one expression each.
+
+    Raises:
+        InvalidInputError: One is not; the message names its line.
+    """
+    for gate in policy.datasets:
+        if gate.kind == "condition":
+            from headwater.query_condition import check_condition
+
+            try:
+                check_condition(gate.options["condition"])
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{source}:{gate.line}: {error.message}", hint=error.hint) from None
 
 
 def _texts(fold: Fold, subjects: Iterable[str]) -> list[PolicyText]:

@@ -279,7 +279,13 @@ class Promotions:
             self._context.check_writable()
             with self._context.reading() as fold:
                 _decide(self._context, fold, wish, memo)
-            landing = self._context.write(kind, lambda tx: self._work(tx, wish, memo))
+                seen = _in_production(fold, wish)
+
+            def work(tx: Transaction) -> _Done:
+                _check_unmoved(tx.fold, wish, seen)
+                return self._work(tx, wish, memo)
+
+            landing = self._context.write(kind, work)
         except RefusedError as error:
             self._record(error.evaluation, wish)
             raise
@@ -440,6 +446,29 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
     if not evaluation.passed and wish.override is None:
         raise RefusedError(evaluation)
     return evaluation if evaluation.results or wish.override is not None else None
+
+
+def _in_production(fold: Fold, wish: _Wish) -> set[str]:
+    """Return the versions that are in production of the model that a wish is about."""
+    return production.faces(fold, version_row(fold, wish.ref)[1])["traffic"]
+
+
+def _check_unmoved(fold: Fold, wish: _Wish, seen: set[str]) -> None:
+    """Make sure that a promotion takes the place of what whoever asked for it saw there.
+
+    Raises:
+        ConflictError: Somebody else's promotion landed first.
+    """
+    now = _in_production(fold, wish)
+    asked = wish.to == PRODUCTION and not wish.by_alias and wish.deployment_id is None
+    if asked and now != seen:
+        model_id = version_row(fold, wish.ref)[1]
+        name = quote(name_of(fold, model_id))
+        there = " and ".join(f"{name}/{_number(fold, each)}" for each in sorted(now)) or "nothing"
+        raise ConflictError(
+            f"somebody else decided first: {there} is in production of {name} now",
+            hint=f"`headwater history {name}` tells who did; promote again if that is to be replaced",
+        )
 
 
 def check_transition(reference: str, now: str, to: str) -> None:

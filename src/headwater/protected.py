@@ -186,11 +186,9 @@ def find_protected(union: Union, there: Fold, *, authority: bool) -> Protected:
     fold = union.fold
     for model_id, changed in _by_model(union).items():
         governed = (fold.signed or not authority) and production.governed(fold, model_id)
-        group = _group(union, there, model_id, governed)
-        if group is not None and changed & set(group.places):
+        group = _group(union, there, model_id, changed, governed)
+        if group is not None:
             groups.append(group)
-        else:
-            group = None
         for place in sorted(changed - set(group.places if group is not None else ())):
             stage = production.stage_of(there, place[0])
             if governed and place[1] == _STAGE and stage != production.stage_of(fold, place[0]):
@@ -214,7 +212,8 @@ def _by_model(union: Union) -> dict[str, set[Place]]:
     return found
 
 
-def _group(union: Union, there: Fold, model_id: str, governed: bool) -> Group | None:
+def _group(union: Union, there: Fold, model_id: str, changed: set[Place], governed: bool) -> Group | None:
+    """Return what is in production of a model, where the source changed any of that."""
     fold = union.fold
     ours, theirs = production_state(fold, model_id), production_state(there, model_id)
     versions = sorted(ours.versions | theirs.versions)
@@ -223,6 +222,8 @@ def _group(union: Union, there: Fold, model_id: str, governed: bool) -> Group | 
         (model_id, _TRAFFIC, PRODUCTION),
         *((version_id, _STAGE, "") for version_id in versions),
     )
+    if not changed & set(places):
+        return None
     core = [(each.live, each.champion, each.staged) for each in (ours, theirs)]
     named = places[0] if core[0] != core[1] else places[1]
     name = union.words.name(*named)

@@ -143,7 +143,9 @@ class Branching(Services):
         """Merge a branch (or any ref) into this registry's branch: everything that it has and this one lacks.
 
         It lands as one commit, with both in its ancestry. Numbers never clash. What both sides changed to different
-        values since they parted (an alias, a stage, a description, a tag, traffic) is a conflict.
+        values since they parted (an alias, a description, a tag, what is in production) is a conflict. Where a model
+        has gates or roles here, what the source decided about its production is decided again, under those, by the
+        actor: in transactions that land with the merge. `ours` leaves that as it is here.
 
         Args:
             source: A branch, or any other ref.
@@ -160,7 +162,11 @@ class Branching(Services):
             MergeConflictError: There is something to settle; its `conflicts` say what, with both sides' values.
             InvalidInputError: The source is the branch itself, the target is no branch, or `resolve` names no conflict.
             NotFoundError: There is no such ref or branch.
-            IntegrityError: The two have different rows under one key.
+            GateFailedError: Gates here refuse what the source decided, or data that it added; nothing is merged, and
+                the refusal is recorded.
+            PermissionDeniedError: The actor may not decide here what the source decided.
+            IntegrityError: The two have different rows under one key, or the artifact of what would be promoted is not
+                what was registered.
         """
         return self._merges.merge(source, into, ours=ours, theirs=theirs, resolve=resolve, dry_run=dry_run)
 

@@ -130,7 +130,7 @@ class Governance(Services):
         """Make a policy hold: the gates that stand before the stages of a model.
 
         All policies that match a model hold together: its own, and those of patterns. It takes the place of the one of
-        the same name; where that says the same already, nothing is written.
+        the same name; where that says the same already, only a new reason is written.
 
         Args:
             name: A model; a pattern of names such as `flight-*`; or `dataset:NAME`, for gates on a dataset's versions.
@@ -358,6 +358,7 @@ class Governance(Services):
             NotFoundError: There is no such version, dataset or program.
             InvalidInputError: A column is missing, or predictions are missing, doubled, too many, or of a wrong kind.
             HeadwaterError: The child failed or took too long; nothing is written.
+            PermissionDeniedError: The actor has no role that may do it.
             IntegrityError: The artifact or the data is not what was registered.
         """
         return self._evaluations.evaluate(

@@ -172,16 +172,16 @@ class Services:
         return Promotions(self._context)
 
     @cached_property
-    def _policies(self) -> Policies:
-        from headwater.policies import Policies
-
-        return Policies(self._context)
-
-    @cached_property
     def _dataset_gates(self) -> DatasetGates:
         from headwater.dataset_gates import DatasetGates
 
         return DatasetGates(self._context)
+
+    @cached_property
+    def _policies(self) -> Policies:
+        from headwater.policies import Policies
+
+        return Policies(self._context)
 
     @cached_property
     def _records(self) -> Records:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import moment, table
-from headwater.cli.output import clean, dim, note, strong
-from headwater.names import shown
+from headwater.cli.output import clean, dim, note, paint, strong
+from headwater.names import counted, shown
 
 if TYPE_CHECKING:
     from headwater.conflicts import Conflict, Side
     from headwater.merge import Merge
+    from headwater.merge_model import Replayed
 
 __all__ = ["listed", "merge", "merged", "sides"]
 
@@ -41,7 +42,10 @@ def merge(
     """Bring everything that another branch has into this one.
 
     Versions, runs, datasets, metrics and predictions of both stay, with the numbers they have. What both changed to
-    different values since they parted is listed, and nothing is merged until it is settled.
+    different values since they parted is listed, and nothing is merged until it is settled. What is in production of a
+    model is settled as one. Where the model has gates or roles, a promotion on SOURCE is made again here, under the
+    gates and roles found here, by whoever merges; --ours leaves production as it is. Gates of datasets are asked of
+    every version that comes along.
     """
     from headwater.conflicts import MergeConflictError
     from headwater.model import as_json
@@ -61,6 +65,7 @@ def merge(
     left = [each for each in done.conflicts if each.name not in done.settled]
     if left:
         raise MergeConflictError(left, done.source, done.target)
+    done.check()
 
 
 def sides(resolve: tuple[str, ...]) -> dict[str, str]:
@@ -91,7 +96,19 @@ def merged(done: Merge) -> Iterable[str]:
         if each.name in done.settled:
             side = each.ours if done.settled[each.name] == "ours" else each.theirs
             yield f"  {clean(_settled(each, side))} ({done.settled[each.name]})"
+    verb = "passes" if done.dry_run else "passed"
+    for data in done.datasets:
+        gates = counted(len(data.results), "gate")
+        yield f"  {clean(data.reference)} {f'{verb} {gates}' if data.passed else paint('fails its gates', 'red')}"
+    for again in done.replayed:
+        yield f"  {'would ' if done.dry_run else ''}{clean(again.words())}" + (
+            paint(f": {clean(again.refusal or '')}", "red") if not again.passed else f": {_passed(again)}"
+        )
     yield from listed([each for each in done.conflicts if each.name not in done.settled])
+
+
+def _passed(again: Replayed) -> str:
+    return f"{counted(len(again.results), 'gate')} passed" if again.results else "decided again"
 
 
 def listed(conflicts: Sequence[Conflict]) -> list[str]:

@@ -1,1 +1,1 @@
-SELECT * FROM approvals ORDER BY stage, actor
+SELECT * FROM approvals ORDER BY stage, actor, branch
