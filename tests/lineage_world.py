@@ -149,13 +149,13 @@ def make_world(registry: Registry, folder: Path) -> World:
     link(registry, (f"run:{world.run_id}", "produced", f"model:{one.version_id}"))
     two = registry.register("flight-delay", folder / "model.bin", code=folder, data=["flights@1.0.0"])
     world.versions = [one.version_id, two.version_id]
-    registry.set_alias("flight-delay", "champion", 1)
+    registry._context.write("alias", lambda tx: tx.event(one.model_id, "alias", one.version_id, key="champion"))
     registry._context.write("stage", lambda tx: tx.event(one.version_id, "stage", "production"))
     world.deployments["ended"] = deploy(registry, "flight-delay/2", "production")
     world.deployments["live"] = deploy(registry, "flight-delay/1", "production", percent=95)
     world.deployments["staging"] = deploy(registry, "flight-delay/2", "staging", mode="shadow")
     world.predictions["ended"] = predict(registry, world.deployments["ended"], two.version_id, 20)
     world.predictions["live"] = predict(registry, world.deployments["live"], one.version_id, 30)
-    registry.set_alias("flight-delay", "champion", 2)
+    registry._context.write("alias", lambda tx: tx.event(one.model_id, "alias", two.version_id, key="champion"))
     registry._context.write("stage", lambda tx: tx.event(one.version_id, "stage", "archived"))
     return world

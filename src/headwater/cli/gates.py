@@ -40,7 +40,7 @@ headwater gates set dataset:flights - < flights.toml""",
 @argument("file", "FILE")
 @_reason
 def gates_set(session: Session, name: str, file: str, reason: str | None) -> None:
-    """Make a policy hold for a model, for the models that a pattern matches, or for a dataset.
+    """Make a policy hold for a model, a pattern of models, or a dataset.
 
     FILE is TOML; - is standard input. All policies that match a model hold together.
     """

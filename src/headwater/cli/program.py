@@ -76,7 +76,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "evaluate": ("evaluate", "Predict a dataset with a version, and compute its metrics."),
         "promote": ("promotion", "Let a version enter a stage, if every gate passes."),
         "stage": ("promotion", "Move a version to a stage."),
-        "traffic": ("promotion", "Give a canary another share of production's requests."),
+        "traffic": ("promotion", "Give a model's canary another share of production's requests."),
         "rollback": ("promotion", "Bring back the version that was in production before."),
         "gates": ("gates", "Set, show and ask the gates that stand before a stage."),
         "check": ("records", "Record a named result of a version, and list them."),
