@@ -778,6 +778,6 @@ def test_an_approval_of_another_branch_takes_nothing_from_this_one(model: Regist
         assert [(each.branch, each.given) for each in model.approvals("m/1")] == [("main", True), ("side", True)]
         assert asked(model, APPROVED, "m/1").found == "1 (ann)"
         assert ann.approve("m/1", "production", withdraw=True).given is False
-    assert [each.given for each in model.approvals("m/1")] == [False]
+    assert [(each.branch, each.given) for each in model.approvals("m/1")] == [("side", True), ("main", False)]
     assert asked(model, APPROVED, "m/1").found == "0"
     assert [each.given for each in side.approvals("m/1")] == [True]
