@@ -102,3 +102,20 @@ def registry(registry_url: str) -> Iterator[Registry]:
 
     with headwater.open(registry_url, actor="tester") as opened:
         yield opened
+
+
+@pytest.fixture(params=["local", "lakefs"])
+def signed_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a fresh signed registry, whose first admin is `root`."""
+    import headwater
+
+    url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "lake")
+    for name in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
+        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    namespace = "local://" + url.rpartition("/")[2] if request.param == "lakefs" else None
+    headwater.create(url, storage_namespace=namespace, actor="root", signed=True).close()
+    return url

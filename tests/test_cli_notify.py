@@ -23,6 +23,10 @@ min = 0.9
 """
 
 
+on_one_lake = pytest.mark.parametrize("registry_url", ["local"], indirect=True)
+"""Marks what only this machine and its network have a part in."""
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with Receiver() as started:
@@ -62,6 +66,7 @@ def test_a_promotion_and_a_rollback_are_told_before_their_commands_end(cli: Comm
     assert kinds == ["deliver", "rollback"]
 
 
+@on_one_lake
 def test_the_champion_that_is_set_by_hand_is_told_as_well(cli: CommandLine, receiver: Receiver) -> None:
     cli("notify", "add", "*", "ops", "--webhook", receiver.url(), "--allow-private")
     cli("alias", "set", "m", "champion", 1)
@@ -84,6 +89,7 @@ def test_a_refusal_is_told_and_its_error_stays_alone(cli: CommandLine, receiver:
     assert json.loads(receiver.requests[0].body)["gates"] == ["auc"]
 
 
+@on_one_lake
 def test_what_can_not_be_delivered_changes_neither_output_nor_status(cli: CommandLine, receiver: Receiver) -> None:
     cli("notify", "add", "m", "ops", "--webhook", receiver.url(), "--allow-private")
     receiver.replies = [Reply(503)]
@@ -102,6 +108,7 @@ def test_what_can_not_be_delivered_changes_neither_output_nor_status(cli: Comman
     assert cli.json("notify", "deliver") == []
 
 
+@on_one_lake
 def test_commands_are_named_when_they_are_added_and_run_where_they_are_allowed(
     cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +215,7 @@ def test_the_secret_is_in_no_output_and_not_in_the_lake(
             assert path.is_dir() or SECRET.encode() not in path.read_bytes()
 
 
+@on_one_lake
 def test_actions_are_listed_and_taken_away(cli: CommandLine) -> None:
     assert (
         cli("notify", "list").stderr
@@ -226,3 +234,13 @@ def test_actions_are_listed_and_taken_away(cli: CommandLine) -> None:
     kind, message, hint = cli.error("notify", "add", "m", "a", "--webhook", "https://127.1/", status=2)
     assert (kind, message) == ("InvalidInputError", "a webhook may not be at '127.1': that is the machine itself")
     assert hint == "--allow-private allows networks of your own"
+
+
+def test_what_a_command_lands_on_another_branch_is_told_too(cli: CommandLine, receiver: Receiver) -> None:
+    cli("notify", "add", "m", "ops", "--webhook", receiver.url(), "--allow-private")
+    cli("branch", "exp")
+    cli("--branch", "exp", "promote", "m/1", "--to", "staging")
+    assert receiver.requests == []
+    cli("--branch", "exp", "merge", "exp", "--into", "main")
+    assert told(receiver) == [("promoted", 1)]
+    assert json.loads(receiver.requests[0].body)["branch"] == "main"

@@ -15,7 +15,7 @@ from headwater.errors import InvalidInputError
 from headwater.evaluation_metrics import METRICS, by_group, scored
 from headwater.evaluation_model import Scoring
 
-FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def measured(folder: Path, label: list[Any], prediction: Any, score: Any, **named: Any) -> dict[str, float]:

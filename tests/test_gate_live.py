@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from headwater import gates
-from headwater.gate_live import LIVE_METRICS
+from headwater.errors import IntegrityError
+from headwater.gate_live import LIVE_METRICS, shadow
 from headwater.governance_model import GateResult
+from headwater.policy import Gate, parse_policy
 from headwater.registry import Registry
 from headwater.serving_model import Deployment
 
@@ -141,10 +143,11 @@ def test_nan_never_passes(served: Registry, ask: Evaluate) -> None:
 
 
 @ONE_LAKE
-def test_a_metric_that_there_is_not_never_passes(ask: Evaluate) -> None:
-    found = ask(2, 'live = "acuracy"\nmin = 0')
-    assert not found.passed
-    assert "no live metric is called 'acuracy'" in found.source
+def test_a_metric_that_there_is_not_is_refused_with_the_policy(ask: Evaluate) -> None:
+    with pytest.raises(IntegrityError, match="did you mean accuracy"):
+        ask(2, 'live = "acuracy"\nmin = 0')
+    for metric in LIVE_METRICS:
+        parse_policy(f'[[production.gate]]\nlive = "{metric}"\nmin = 0\n')
 
 
 @ONE_LAKE
@@ -315,6 +318,27 @@ def test_nobody_to_compare_with_never_passes(served: Registry, ask: Evaluate) ->
     found = ask(3, "shadow = true\nmin_agreement = 0.5")
     assert not found.passed
     assert "nothing else in production to compare with" in found.found
+
+
+@ONE_LAKE
+def test_a_champion_that_logged_nothing_is_nobody_to_agree_with(registry: Registry) -> None:
+    Path("artifact").write_text("weights")
+    for _ in range(3):
+        registry.register("m", "artifact")
+    registry.deploy("m/3", "production", "shadow")
+    model_id, version_id = registry.get("m/1").model_id, registry.get("m/1").version_id
+    registry._context.write("bench", lambda tx: tx.event(model_id, "alias", version_id, key="champion"))
+    log(registry, 3, [1] * 10)
+    gate = Gate("shadow", "shadow", {"shadow": True, "min_agreement": 0.1}, 1)
+    with registry._context.reading() as fold:
+        found = shadow(
+            gates.Ask(
+                *(registry._context, fold, gate, "production", None, registry.get("m/3").version_id, model_id, 3, "m"),
+                *(version_id, {}),
+            )
+        )
+    assert not found.passed
+    assert "0 of 1 on inputs that m/1 had too" in found.found
 
 
 @ONE_LAKE

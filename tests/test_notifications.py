@@ -30,6 +30,9 @@ from headwater.transaction import Transaction
 SECRET = "a secret of sixteen bytes or more"
 DAY = 24 * 3600 * 1_000_000
 
+on_one_lake = pytest.mark.parametrize("registry_url", ["local"], indirect=True)
+"""Marks what only this machine and its network have a part in."""
+
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
@@ -302,6 +305,7 @@ def test_a_delivery_is_no_change_that_is_compared_merged_or_undone(three: Regist
     assert three.notifications() == []
 
 
+@on_one_lake
 def test_what_an_action_does_is_said_in_words(three: Registry) -> None:
     three.create_branch("before")
     three.add_action("m", "ops", webhook="https://example.com/x", on=["refused"])
@@ -349,6 +353,7 @@ def test_what_fails_is_tried_again_later_and_holds_up_its_own_model_only(three: 
                                [("promoted", "n", 1), ("promoted", "m", 1), ("promoted", "m", 2)])  # fmt: skip
 
 
+@on_one_lake
 def test_pauses_grow_and_a_server_may_ask_for_longer_ones(three: Registry, receiver: Receiver) -> None:
     hook(three, receiver)
     promote(three, "m/1")
@@ -376,6 +381,7 @@ def test_what_is_refused_is_given_up_and_the_next_is_told(three: Registry, recei
     assert three.notifications() == []
 
 
+@on_one_lake
 @pytest.mark.parametrize(
     ("tries", "age", "outcome"), [(9, DAY + 1, "failed"), (8, DAY + 1, "waiting"), (9, 0, "waiting")]
 )
@@ -448,6 +454,7 @@ def test_two_deliverers_of_one_machine_take_turns(three: Registry, registry_url:
     assert three.notifications() == []
 
 
+@on_one_lake
 def test_who_waits_too_long_for_another_deliverer_is_told_so(
     three: Registry, registry_url: str, receiver: Receiver
 ) -> None:
@@ -507,6 +514,7 @@ def test_a_deliverer_that_is_behind_does_not_set_another_one_back(three: Registr
     assert three.notifications() == []
 
 
+@on_one_lake
 def test_no_more_is_begun_when_the_time_is_up(three: Registry, receiver: Receiver) -> None:
     hook(three, receiver)
     promote(three, "m/1")
@@ -558,6 +566,7 @@ def test_a_secret_stays_on_the_machine(
     assert three.sql("SELECT count(*) FROM lake.events WHERE contains(value, ?)", [SECRET]).fetchall() == [(0,)]
 
 
+@on_one_lake
 def test_a_machine_without_the_secret_leaves_it_to_another_one(
     three: Registry, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -612,6 +621,7 @@ def allow(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return place
 
 
+@on_one_lake
 def test_a_command_runs_only_where_the_machine_allows_it(
     three: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -651,6 +661,7 @@ def test_a_command_runs_only_where_the_machine_allows_it(
     assert variables["HEADWATER_DELIVERING"] == "1"
 
 
+@on_one_lake
 def test_a_command_that_fails_is_tried_again_and_what_it_printed_stays_here(three: Registry, tmp_path: Path) -> None:
     program = script(tmp_path / "hook", "import sys\nprint('the password is 1234')\nsys.exit(3)\n")
     three.add_action("m", "page", command=str(program))
@@ -690,6 +701,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@on_one_lake
 def test_actions_that_can_not_be(registry: Registry) -> None:
     Path("artifact").write_text("weights")
     registry.register("m", "artifact")

@@ -235,7 +235,7 @@ WRONG = [
     (GATE + "metric = 'auc'\nmin = 0.9\nname = 'approvals'\n", 2, "'approvals' is what production's approvals are"),
     (GATE + "latency='p99'\nmax_ms=5\ncommand='x'\nfrom='live'\n", 2, "command and from is given"),
     (GATE + "latency='p99'\nmax_ms=5\nfrom='live'\nruns=3\n", 6, "runs has no meaning"),
-    (GATE + "latency='p99'\nmax_ms=5\nwindow='3h'\n", 5, "window has no meaning"),
+    (GATE + "latency='p99'\nmax_ms=5\ncommand='x'\nwindow='3h'\n", 6, "window has no meaning"),
     (GATE + "latency='p99'\nmax_ms=5\nsample='a'\non='b'\n", 5, "sample and on both name a dataset"),
 ]
 

@@ -50,7 +50,7 @@ def test_what_is_written_in_a_rehearsal_is_shown_and_thrown_away(registry: Regis
         assert registry.branches() == branches
         found = trial.difference()
         assert [each.version for each in found.model_versions] == [2]
-        assert [each.kind for each in found.events] == ["alias"]
+        assert [each.kind for each in found.events] == ["alias", "stage", "traffic"]
         assert (found.left, found.right, found.transactions) == ("main", "the rehearsal", 2)
         name = trial.working_branch
     assert registry.head == head

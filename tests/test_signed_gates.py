@@ -11,22 +11,7 @@ from headwater import PermissionDeniedError, keys
 from headwater.governance_model import GateResult
 
 
-@pytest.fixture(params=["local", "lakefs"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a fresh signed registry, whose admin is `root`."""
-    url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "lake")
-    for name in ("CACHE", "STATE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
-        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    namespace = "local://" + url.rpartition("/")[2] if request.param == "lakefs" else None
-    headwater.create(url, storage_namespace=namespace, actor="root", signed=True).close()
-    return url
-
-
-def test_keys_approve_as_long_as_they_hold_the_role(url: str) -> None:
+def test_keys_approve_as_long_as_they_hold_the_role(signed_url: str) -> None:
     for who in ("alice", "carol", "dave"):
         keys.make(who)
     policy = (
@@ -35,10 +20,10 @@ def test_keys_approve_as_long_as_they_hold_the_role(url: str) -> None:
     )
     Path("m.bin").write_bytes(b"m")
     with (
-        headwater.open(url, actor="root") as root,
-        headwater.open(url, actor="alice") as alice,
-        headwater.open(url, actor="carol") as carol,
-        headwater.open(url, actor="dave") as dave,
+        headwater.open(signed_url, actor="root") as root,
+        headwater.open(signed_url, actor="alice") as alice,
+        headwater.open(signed_url, actor="carol") as carol,
+        headwater.open(signed_url, actor="dave") as dave,
     ):
         root.grant("author", "alice", "flight-*")
         for who in ("carol", "dave"):

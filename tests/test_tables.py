@@ -295,7 +295,7 @@ def test_a_writer_sweeps_what_a_killed_one_has_left(tmp_path: Path) -> None:
 
 def test_a_full_or_closed_cache_is_an_error_of_the_lake(tmp_path: Path) -> None:
     (tmp_path / "scratch").write_text("in the way")
-    with pytest.raises(LakeError, match="scratch"), tables._scratch(tmp_path):
+    with pytest.raises(LakeError, match="scratch"), tables.scratch(tmp_path):
         pass
 
 

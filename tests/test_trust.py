@@ -27,21 +27,6 @@ from headwater.state import Folds
 As = Callable[..., Registry]
 
 
-@pytest.fixture(params=["local", "lakefs"])
-def signed_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a fresh signed registry, whose first admin is `root`."""
-    url = request.getfixturevalue("lakefs_url") if request.param == "lakefs" else str(tmp_path / "lake")
-    for name in ("CACHE", "STATE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    for name in ("LAKE", "BRANCH", "ACTOR", "RUN_ID", "KEYS", "KEY", "KEY_PASSPHRASE"):
-        monkeypatch.delenv(f"HEADWATER_{name}", raising=False)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    namespace = "local://" + url.rpartition("/")[2] if request.param == "lakefs" else None
-    headwater.create(url, storage_namespace=namespace, actor="root", signed=True).close()
-    return url
-
-
 @pytest.fixture
 def acting(signed_url: str) -> Iterator[As]:
     """A function that opens the registry as somebody, who gets a key if he has none."""

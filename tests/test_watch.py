@@ -13,6 +13,7 @@ import pytest
 from tests.command_line import CommandLine
 
 import headwater
+from headwater import gate_live
 from headwater.cli import watch as command
 from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.registry import Registry
@@ -163,11 +164,15 @@ def test_a_shadow_that_fails_is_told_and_harms_nobody(served: Registry) -> None:
 
 
 @ONE_LAKE
-def test_a_gate_that_can_not_be_asked_is_no_reason(served: Registry) -> None:
-    set_policy(served, '[[production.gate]]\nlive = "acuracy"\nmin = 1\n')
+def test_a_gate_that_can_not_be_asked_is_no_reason(served: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(ask: Any) -> Any:
+        raise NotFoundError("there is no such thing")
+
+    monkeypatch.setattr(gate_live, "live", ask)
     log(served, 2, 0, 10)
     found = served.watch("m")
     assert (verdicts(found), found.failed) == ({2: "not yet", 3: "not yet"}, False)
+    assert found.looks[0].results[0].source == "there is no such thing"
 
 
 def test_a_lake_that_is_down_is_no_reason(served: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

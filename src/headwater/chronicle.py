@@ -200,18 +200,20 @@ class _Story:
     def _add_refused(self, found: dict[str, list[Happening]]) -> list[HistoryEntry]:
         """Add what landed and has no force, and return what never landed: nobody knows since when it is there."""
         rows = self._fold.rows(
-            "SELECT event_id, subject, kind, key, row, tx, reason, stray FROM refused WHERE subject = ?1"
+            "SELECT event_id, subject, kind, key, row, tx, reason, stray, alarm FROM refused WHERE subject = ?1"
             " OR subject IN (SELECT version_id FROM versions WHERE model_id = ?1) ORDER BY event_id",
             self._model_id,
         )
         strays = []
-        for event_id, subject, kind, key, text, tx, why, stray in rows:
+        for event_id, subject, kind, key, text, tx, why, stray, alarm in rows:
             row = json.loads(text)
             number = self._numbers.get(subject)
             said, _ = told(kind, subject, key, row["value"], (), self._called)
             about = f"version {number}: " if number is not None else ""
-            words = f"NO FORCE: {about}{said}: {why}"
-            happening = Happening(kind, number, key, _decoded(kind, row["value"]), (), words, "no force", event_id)
+            # What was decided on another branch has none here either, and nobody did anything that he may not.
+            words = f"NO FORCE: {about}{said}: {why}" if alarm else f"{about}{said}, without force here: {why}"
+            mark = "no force" if alarm else ""
+            happening = Happening(kind, number, key, _decoded(kind, row["value"]), (), words, mark, event_id)
             if not stray:
                 position = self._fold.one("SELECT position FROM commits WHERE tx = ?", tx)
                 if position is not None and self._landed(position[0]):

@@ -6,28 +6,30 @@
 from __future__ import annotations
 
 import json
-import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwater import artifacts, children
 from headwater.context import Context
 from headwater.datasets import Datasets
-from headwater.errors import InvalidInputError, NotFoundError
+from headwater.errors import InvalidInputError, NotFoundError, PermissionDeniedError
 from headwater.evaluation_metrics import METRICS, by_group, scored
 from headwater.evaluation_model import Evaluated, Scoring
-from headwater.evaluation_rows import GIVEN, aligned, check_columns, most_bytes, pick_label, taken
+from headwater.evaluation_rows import aligned, check_columns, most_bytes, pick_label, taken
 from headwater.evaluation_store import FIXED, stored
 from headwater.ids import new_id
 from headwater.lake.objects import disk_errors
 from headwater.lookup import build_version, labelled, labels_of, name_of, version_row
 from headwater.model import DatasetVersion, Metric
 from headwater.names import canonical_slice, parse_model, quote, shown
+from headwater.predicting import DATA, MODEL, OUTPUT, Predict, call, filled, words_of
+from headwater.sealing import principal_of
+from headwater.state import Fold
 from headwater.stored import Stored, row_of
 from headwater.tombstones import gone, tombstone_of, visible
 from headwater.transaction import Transaction, Upload
@@ -36,10 +38,7 @@ from headwater.versions import Versions
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DATA", "MODEL", "OUTPUT", "PREDICT", "Evaluations", "filled", "stored", "words_of"]
-
-MODEL, DATA, OUTPUT = "HEADWATER_MODEL", "HEADWATER_DATA", "HEADWATER_OUTPUT"
-"""Tell a command where the artifact's folder is, the dataset's file or folder, and the file that it is to write."""
+__all__ = ["PREDICT", "Evaluations", "stored"]
 
 PREDICT = "predict"
 """The tag of a version whose value is the command that predicts with it."""
@@ -47,8 +46,6 @@ PREDICT = "predict"
 _FOLDER = "evaluations"
 _FILE = "predictions.parquet"
 _TIMEOUT = 3600.0
-
-Predict = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,7 @@ class Evaluations:
             name = name_of(fold, model_id)
             version = labelled(build_version(row, name, None), labels_of(fold, model_id, version_id))
             data = Stored.of(fold, row_of(fold, on))
+            self._check_may(fold, version_id, data.version.dataset_id)
         if data.version.schema is None:
             raise InvalidInputError(
                 f"{data.version.reference} is a folder of files, not a table", hint="evaluate on a table"
@@ -179,6 +177,17 @@ class Evaluations:
         return _Request(
             name, number, version_id, model_id, data, chosen, tuple(slices), tuple(command or ()), predict, here
         )
+
+    def _check_may(self, fold: Fold, version_id: str, dataset_id: str) -> None:
+        """Refuse who may not keep an evaluation before an hour of work is done for it.
+
+        Raises:
+            PermissionDeniedError: Who acts lacks a role.
+        """
+        row = {"subject": version_id, "kind": "evaluation", "key": dataset_id, "value": "{}", "prev": []}
+        refusal = fold.judge().refusal(row, principal_of(fold, self._context.actor))
+        if refusal is not None:
+            raise PermissionDeniedError(refusal.message, hint=refusal.hint)
 
     # -- predicting ---------------------------------------------------------------------------------------------
     def _predicted(self, request: _Request, place: Path, timeout: float, echo: Callable[[bytes], None] | None) -> Path:
@@ -204,7 +213,7 @@ class Evaluations:
         if request.predict is not None:
             table = self._arrow(request)
             children.run(
-                partial(_call, request.predict, table, version.key, output),
+                partial(call, request.predict, table, version.key, output),
                 folder=work,
                 variables={OUTPUT: str(output)},
                 timeout=timeout,
@@ -331,37 +340,12 @@ class Evaluations:
         return found
 
 
-def filled(command: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    """Return a command with the values of `{model}`, `{data}` and so on in the place of these words."""
-    done = []
-    for word in command:
-        for name, value in values.items():
-            word = word.replace(f"{{{name}}}", value)
-        done.append(word)
-    return done
-
-
 def _checked_timeout(timeout: float | None) -> float:
     if timeout is None:
         return _TIMEOUT
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e9:
         raise InvalidInputError(f"not a time limit: {timeout}", hint="give seconds, more than 0")
     return float(timeout)
-
-
-def words_of(text: str, what: str) -> list[str]:
-    """Return the words of a command that is one text, as a shell would split it.
-
-    Raises:
-        InvalidInputError: It can't be split, or has none.
-    """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise InvalidInputError(f"{what} is no command: {error}", hint="quote it as a shell would") from None
-    if not words:
-        raise InvalidInputError(f"{what} is empty", hint="name a program")
-    return words
 
 
 def _check_slices(version: DatasetVersion, slices: Sequence[str]) -> None:
@@ -389,23 +373,3 @@ def _write(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(table, path, compression="zstd")
-
-
-def _call(predict: Predict, table: pa.Table, key: Sequence[str], output: Path) -> None:
-    """Write what a function predicts, in the child; what it returns as values is of the rows in their order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found = predict(table)
-    if isinstance(found, Mapping):
-        found = pa.table(dict(found))
-    elif not isinstance(found, pa.Table):
-        if hasattr(found, "__arrow_c_stream__") and hasattr(found, "columns"):
-            found = pa.table(found)
-        else:
-            values = found if isinstance(found, pa.ChunkedArray) else pa.array(found)
-            if len(values) != len(table):
-                raise ValueError(f"{len(values)} predictions for {len(table)} rows")
-            columns = {each: table.column(each) for each in key if each not in GIVEN}
-            found = pa.table({**columns, "prediction": values})
-    pq.write_table(found, output)

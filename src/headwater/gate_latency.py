@@ -22,13 +22,13 @@ from headwater.artifacts import Wanted
 from headwater.children import Dialogue
 from headwater.dataset_rows import Rows
 from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, LakeError
-from headwater.evaluations import MODEL, filled, words_of
 from headwater.gate_data import training_data
 from headwater.gates import Ask, Finding
 from headwater.ids import from_micros
 from headwater.lookup import VERSION_COLUMNS, build_version, files_of, labelled, labels_of
 from headwater.names import counted, quote
 from headwater.policy_options import seconds_of
+from headwater.predicting import MODEL, filled, words_of
 from headwater.sqltext import literal
 from headwater.stored import Stored, row_of
 from headwater.tables import folder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from headwater.policy import seconds_of
 from headwater.production import PRODUCTION, serving_in
 from headwater.query import Session
 from headwater.state import Fold
-from headwater.tombstones import visible
+from headwater.tombstones import hidden_transactions, visible
 
 __all__ = ["LIVE_METRICS", "live", "shadow"]
 
@@ -47,13 +47,13 @@ WITH made AS (
     FROM lake.predictions
     WHERE version_id = $version AND predicted_at >= $since AND predicted_at < $until
         AND list_contains($deployments, deployment_id)
-        AND tx NOT IN (SELECT tx FROM hidden_transactions)
+        AND NOT list_contains($hidden, tx)
 ), proved AS (
     -- An ID begins with the time of its prediction, so a range of times is a range of IDs.
     SELECT prediction_id, label, {'observed_at': observed_at, 'tx': tx} AS known
     FROM lake.outcomes
     WHERE prediction_id >= $least AND prediction_id < $greatest
-        AND tx NOT IN (SELECT tx FROM hidden_transactions)
+        AND NOT list_contains($hidden, tx)
 ), joined AS (
     -- Joined before they are grouped: there may be outcomes of very many other predictions of that time.
     SELECT m.prediction_id, any_value(m.predicted_at) AS predicted_at, any_value(m.output) AS output,
@@ -79,21 +79,21 @@ WITH proved AS (
     SELECT prediction_id, label, observed_at, tx AS proved_in
     FROM lake.outcomes
     WHERE prediction_id >= $least AND prediction_id < $greatest
-        AND tx NOT IN (SELECT tx FROM hidden_transactions)
+        AND NOT list_contains($hidden, tx)
 ), shadow AS (
     SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label, {'predicted_at':
         predicted_at, 'prediction_id': prediction_id, 'observed_at': observed_at, 'proved_in': proved_in} AS made
     FROM lake.predictions LEFT JOIN proved USING (prediction_id)
     WHERE version_id = $version AND predicted_at >= $since AND predicted_at < $until
         AND list_contains($deployments, deployment_id)
-        AND tx NOT IN (SELECT tx FROM hidden_transactions)
+        AND NOT list_contains($hidden, tx)
 ), champion AS (
     SELECT external_id, coalesce(input, dataset_id || ' ' || row_key) AS input, output, label, {'predicted_at':
         predicted_at, 'prediction_id': prediction_id, 'observed_at': observed_at, 'proved_in': proved_in} AS made
     FROM lake.predictions LEFT JOIN proved USING (prediction_id)
     WHERE version_id = $other AND predicted_at >= $since_other AND predicted_at < $until_other
         AND list_contains($others, deployment_id)
-        AND tx NOT IN (SELECT tx FROM hidden_transactions)
+        AND NOT list_contains($hidden, tx)
 ), one AS (
     SELECT arg_max(external_id, made) AS external_id, arg_max(input, made) AS input, arg_max(output, made) AS output,
         arg_max(label, made) AS label
@@ -280,7 +280,7 @@ def _statistics(ask: Ask, span: _Span) -> _Read:
     key = ("live", ask.version_id, span.version_id, span.deployments, ask.gate.options.get("window"))
     values = {
         "version": span.version_id,
-        "deployments": list(span.deployments),
+        "deployments": _texts(span.deployments),
         "since": from_micros(span.since),
         "until": from_micros(span.until),
         "least": _id_at(span.since),
@@ -297,11 +297,11 @@ def _agreement(ask: Ask, span: _Span, other: str) -> _Read:
     since, until = min(span.since, theirs.since), max(span.until, theirs.until)
     values = {
         "version": span.version_id,
-        "deployments": list(span.deployments),
+        "deployments": _texts(span.deployments),
         "since": from_micros(span.since),
         "until": from_micros(span.until),
         "other": other,
-        "others": list(theirs.deployments),
+        "others": _texts(theirs.deployments),
         "since_other": from_micros(theirs.since),
         "until_other": from_micros(max(theirs.since, theirs.until)),
         "least": _id_at(since),
@@ -314,10 +314,17 @@ def _agreement(ask: Ask, span: _Span, other: str) -> _Read:
 def _asked(ask: Ask, key: tuple[Any, ...], query: str, values: Mapping[str, Any]) -> _Read:
     known: _Read | None = ask.memo.get(key)
     if known is None:
+        # Told to the query, and not looked up by it: the views that know it read all events.
+        hidden = _texts(hidden_transactions(ask.fold))
         with contextlib.closing(Session(ask.context.lake, ask.fold)) as session:
-            found = session.sql(query, values).arrow().to_pylist()[0]
+            found = session.sql(query, {**values, "hidden": hidden}).arrow().to_pylist()[0]
         known = ask.memo[key] = _Read(found, ask.fold.commit)
     return known
+
+
+def _texts(values: Iterable[str]) -> list[str]:
+    """Return a list that DuckDB takes for one of texts, also where it is empty."""
+    return ["", *values]
 
 
 def _id_at(micros: int) -> str:

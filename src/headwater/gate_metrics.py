@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "counts_of_slices",
     "dataset_called",
+    "fewest_rows",
     "listed",
     "metric",
     "none_judged",
@@ -179,7 +180,7 @@ def _thresholds(ask: Ask, required: str, found: Mapping[str, Row]) -> Finding:
     few: list[str] = []
     judged: dict[str, Row] = {}
     rows = counts_of_slices(ask, next(iter(found.values())).dataset_id, options["slices"])
-    least = options.get("min_rows", FEWEST_ROWS)
+    least = fewest_rows(options, [rows.get(name) for name in found])
     for name, row in found.items():
         if rows.get(name, math.inf) < least:
             few.append(name)
@@ -202,6 +203,13 @@ def _thresholds(ask: Ask, required: str, found: Mapping[str, Row]) -> Finding:
     text = listed(f"{name} {'nothing' if value is None else shortly(value)}" for name, value in sorted(failing.items()))
     text = text or f"worst: {worst[0]} {shortly(worst[1].value)}"
     return Finding(required, text + noted(few), not failing, source, details)
+
+
+def fewest_rows(options: Mapping[str, Any], sizes: Iterable[int | None]) -> int:
+    """Return how many rows a slice needs to be judged: where the gate does not say, any will do if all are small."""
+    if "min_rows" in options:
+        return int(options["min_rows"])
+    return FEWEST_ROWS if any(size is None or size >= FEWEST_ROWS for size in sizes) else 1
 
 
 def order(value: float, *, lowest: bool) -> float:

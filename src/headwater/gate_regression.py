@@ -18,6 +18,7 @@ from headwater.gate_metrics import (
     Row,
     counts_of_slices,
     dataset_called,
+    fewest_rows,
     listed,
     none_judged,
     noted,
@@ -137,7 +138,7 @@ def _from_rows(
             continue
         drop = (value - row.value) if lower else (row.value - value)
         least = None
-        if is_rate and rows and 0 <= value <= 1 and 0 <= row.value <= 1:
+        if is_rate and rows and rows >= FEWEST_ROWS and 0 <= value <= 1 and 0 <= row.value <= 1:
             better, worse = (1 - row.value, 1 - value) if lower else (row.value, value)
             least = noise.least_drop_of_rates(better, worse, rows, confidence)
             sure = True
@@ -189,13 +190,15 @@ def _paired(
     options = ask.gate.options
     found: dict[str, Compared] = {}
     methods = set()
-    for name, at in _positions(old, slices).items():
+    positions = _positions(old, slices)
+    fewest = fewest_rows(options, [len(old) if at is None else len(at) for at in positions.values()])
+    for name, at in positions.items():
         sides = []
         for table in (old, new):
             label, prediction, score = (_taken(table.column(each), at) for each in ("label", "prediction", "score"))
             sides.append(noise.Rows(label, prediction, score, before.positive))
         rows = len(sides[0].label)
-        if rows < options.get("min_rows", FEWEST_ROWS):
+        if rows < fewest:
             found[name] = Compared(None, None, 0.0, None, rows)
             continue
         pair = noise.paired(
@@ -241,7 +244,8 @@ def _positions(table: Any, slices: Sequence[Sequence[str]] | None) -> dict[str, 
 def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str]) -> Finding:
     """Return what a comparison of slices comes to."""
     options = ask.gate.options
-    tolerance, least_rows = options["max_regression"], options.get("min_rows", FEWEST_ROWS)
+    tolerance = options["max_regression"]
+    least_rows = fewest_rows(options, [each.rows for each in compared.values()])
     few = [name for name, each in compared.items() if each.rows is not None and each.rows < least_rows]
     judged = {name: each for name, each in compared.items() if name not in few}
     failing = {name: each for name, each in judged.items() if _is_regression(each, tolerance)}

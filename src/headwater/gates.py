@@ -25,6 +25,7 @@ __all__ = [
     "Ask",
     "Finding",
     "evaluate",
+    "gates_among",
     "gates_of",
     "policies_of",
     "results_of",
@@ -193,7 +194,16 @@ def gates_of(fold: Fold, model_id: str, stage: str) -> tuple[str | None, list[Ga
     Raises:
         IntegrityError: A policy can't be read.
     """
-    held = policies_of(fold, model_id)
+    return gates_among(policies_of(fold, model_id), stage)
+
+
+def gates_among(held: list[tuple[str, Policy]], stage: str) -> tuple[str | None, list[Gate]]:
+    """Return the digest of policies that hold together, and their gates before one stage; see `gates_of`.
+
+    Args:
+        held: The policies with their subjects, the model's own first.
+        stage: The stage.
+    """
     found: dict[str, Gate] = {}
     for subject, policy in held:
         for gate in _of_stage(policy, stage):

@@ -246,7 +246,7 @@ class _Reader:
             for key in ("sample", "on", "runs", "warmup", "timeout"):
                 if key in options:
                     raise self._error((*path, key), f"{key} has no meaning for what is read from logged predictions")
-        elif gate.kind == "latency":
+        elif sources:
             for key in ("window", "min_predictions"):
                 if key in options:
                     raise self._error(
@@ -254,8 +254,8 @@ class _Reader:
                         f"{key} has no meaning for what is measured",
                         hint='give from = "shadow" or "live"',
                     )
-            if isinstance(options.get("sample"), str) and "on" in options:
-                raise self._error((*path, "sample"), "sample and on both name a dataset")
+        if isinstance(options.get("sample"), str) and "on" in options:
+            raise self._error((*path, "sample"), "sample and on both name a dataset")
 
     # -- a dataset's policy -------------------------------------------------------------------------------------
     def dataset(self, document: Mapping[str, Any]) -> tuple[Gate, ...]:

@@ -80,11 +80,11 @@ class Records:
             mine = [
                 each
                 for each in gate_records.approvals_of(tx.fold, version_id, to)
-                if each["principal"] == principal and each["given"]
+                if (each["principal"], each["branch"]) == (principal, branch) and each["given"]
             ]
             if withdraw and not mine:
                 raise NotFoundError(
-                    f"{self._context.actor} has given no approval of {reference} for {to}",
+                    f"{self._context.actor} has given no approval of {reference} for {to} on {branch}",
                     hint=f"`headwater approvals {reference}` lists them",
                 )
             if not withdraw and self._context.actor in gate_records.authors_of(tx.fold, version_id):
@@ -92,7 +92,7 @@ class Records:
                     f"{self._context.actor} made {reference}, and nobody approves what he made himself",
                     hint="ask somebody else",
                 )
-            if not withdraw and reason is None and any(each["branch"] == branch for each in mine):
+            if not withdraw and reason is None and mine:
                 return str(version_id), principal
             value = {"given": not withdraw, "branch": branch}
             tx.event(version_id, "approval", json.dumps(value), key=f"{to} {principal}", reason=reason)
@@ -104,8 +104,9 @@ class Records:
 
         version_id, principal = self._context.write("approve", work).result
         with self._context.reading() as fold:
-            mine = [each for each in _approvals(fold, version_id) if (each.stage, each.principal) == (to, principal)]
-            return next((each for each in mine if each.branch == branch), mine[-1])
+            wanted = (to, principal, branch)
+            every = _approvals(fold, version_id)
+            return next(each for each in every if (each.stage, each.principal, each.branch) == wanted)
 
     def _principal(self, fold: Fold) -> str:
         """Return as whom the actor approves: as the key that signs, which may be one of several of his."""

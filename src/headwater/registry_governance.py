@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
+    from headwater.audit_model import Audit
     from headwater.dataset_evaluation import DatasetEvaluation
     from headwater.evaluation_model import Evaluated
     from headwater.governance_model import Approval, CardCheck, Check, Evaluation, PolicyText, Promotion
@@ -357,6 +358,7 @@ class Governance(Services):
             NotFoundError: There is no such version, dataset or program.
             InvalidInputError: A column is missing, or predictions are missing, doubled, too many, or of a wrong kind.
             HeadwaterError: The child failed or took too long; nothing is written.
+            PermissionDeniedError: The actor has no role that may do it.
             IntegrityError: The artifact or the data is not what was registered.
         """
         return self._evaluations.evaluate(
@@ -458,3 +460,22 @@ class Governance(Services):
     def keys(self) -> list[Key]:
         """Return the keys that the lake knows, and those that are on this machine only, by name."""
         return self._roles.keys()
+
+    # -- auditing -----------------------------------------------------------------------------------------------
+    def audit(self, *, everything: bool = False) -> Audit:
+        """Read all commits and events that led here anew, and name what is not as it should be; writes nothing.
+
+        In a signed lake every signature, key and role is judged as of when its event landed. See `docs/trust.md` for
+        what that proves.
+
+        Args:
+            everything: Read the bytes of every version of models and datasets; by default only of those that are
+                staged, serve in production, or have an alias.
+
+        Returns:
+            The audit: `clean`, or with `findings`; `notes` tell of overrides.
+
+        Raises:
+            LakeError: The lake, or the disk of its cache, can't be used.
+        """
+        return self._audits.audit(everything=everything)

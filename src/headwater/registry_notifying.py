@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from headwater.lake.base import HIDDEN_PREFIX
 from headwater.registry_services import Services
 
 if TYPE_CHECKING:
@@ -130,7 +131,12 @@ class Notifying(Services):
         """
         return self._notifications.test(model, name, allow_commands=allow_commands)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether this registry has landed something that an action may have to tell; costs nothing to ask."""
-        return not _NEWS.isdisjoint(self._context.writer.event_kinds)
+    def take_news(self) -> list[str]:
+        """Return the branches on which something has landed from here since this was asked, that may have to be told.
+
+        It costs nothing to ask. Branches of rehearsals are not among them.
+        """
+        landed = self._context.writer.landed
+        found = [branch for branch, kinds in landed.items() if not _NEWS.isdisjoint(kinds)]
+        landed.clear()
+        return sorted(branch for branch in found if not branch.startswith(HIDDEN_PREFIX))

@@ -11,6 +11,7 @@ from headwater.model import ModelVersion
 from headwater.versions import Versions
 
 if TYPE_CHECKING:
+    from headwater.audit import Audits
     from headwater.branching import Branches
     from headwater.chronicle import Chronicle
     from headwater.collection import Collection
@@ -199,6 +200,12 @@ class Services:
         from headwater.roles import Roles
 
         return Roles(self._context)
+
+    @cached_property
+    def _audits(self) -> Audits:
+        from headwater.audit import Audits
+
+        return Audits(self._context)
 
     @cached_property
     def _router(self) -> Router:

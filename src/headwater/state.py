@@ -153,11 +153,12 @@ class Folds:
 
     Args:
         lake: The lake; its `cache` folder holds the files.
+        folder: Holds them instead: whoever trusts no cache begins with an empty one.
     """
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, folder: Path | None = None) -> None:
         self._lake = lake
-        self._folder = lake.cache / "state"
+        self._folder = lake.cache / "state" if folder is None else folder
         self._local = threading.local()
         self._damaged: set[str] = set()
         self._hurried = False
@@ -511,8 +512,7 @@ class Folds:
             return trunk
         if self._aside is None:
             # Connections of its own: whoever reads the default branch's fold here goes on reading what he read.
-            self._aside = Folds(self._lake)
-            self._aside._folder = self._folder
+            self._aside = Folds(self._lake, self._folder)
         with contextlib.suppress(NotFoundError), self._aside.at_head(root.branch) as fold:
             for position, commit in spine:
                 if _position(fold._connection, commit) is None:

@@ -49,6 +49,7 @@ __all__ = [
     "prepare",
     "read",
     "rows",
+    "scratch",
     "sweep",
 ]
 
@@ -268,8 +269,15 @@ def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 # -- scratch folders --------------------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _scratch(beside: Path) -> Iterator[Path]:
-    """Make a folder of the lake's cache for a moment, so that what a killed process leaves is found and swept."""
+def scratch(beside: Path) -> Iterator[Path]:
+    """Make a folder of a lake's cache for a moment, so that what a killed process leaves is found and swept.
+
+    Args:
+        beside: The lake's cache.
+
+    Raises:
+        LakeError: The disk can't be written.
+    """
     import tempfile
 
     home = beside / _SCRATCH
@@ -489,13 +497,13 @@ class Append:
         bodies = self._lake.read_many(self._commit, stored) | {
             path: body for path, body in self.puts.items() if path.startswith(prefix)
         }
-        with _scratch(self._lake.cache) as scratch:
-            log = scratch / "_delta_log"
+        with scratch(self._lake.cache) as beside:
+            log = beside / "_delta_log"
             log.mkdir()
             for path, body in bodies.items():
                 (log / path.removeprefix(prefix)).write_bytes(body)
             try:
-                DeltaTable(str(scratch)).create_checkpoint()
+                DeltaTable(str(beside)).create_checkpoint()
             except BaseException as error:
                 # After a fork deltalake panics. A checkpoint only saves readers time; the next append tries again.
                 if type(error).__name__ != "PanicException":
@@ -527,15 +535,15 @@ def _create_actions(table: str, beside: Path) -> tuple[Mapping[str, Any], ...]:
 def _made_actions(table: str, beside: Path) -> tuple[Mapping[str, Any], ...]:
     from deltalake import DeltaTable
 
-    with _scratch(beside) as scratch:
+    with scratch(beside) as place:
         DeltaTable.create(
-            str(scratch),
+            str(place),
             schema=arrow_schema(table),
             name=table,
             description=TABLES[table].meaning,
             configuration={"delta.appendOnly": "true"},
         )
-        lines = (scratch / log_path(0)).read_text().splitlines()
+        lines = (place / log_path(0)).read_text().splitlines()
     actions = [json.loads(line) for line in lines]
     return tuple(action for action in actions if "commitInfo" not in action)
 

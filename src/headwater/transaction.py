@@ -260,8 +260,8 @@ class Writer:
         self.signs_for = ""
         self._queued = False
         self.signed = False
-        self.event_kinds: set[str] = set()
-        """Kinds of the events that it has landed."""
+        self.landed: dict[str, set[str]] = {}
+        """By branch: kinds of the events that it has landed there."""
         self._cleaner: tuple[int, ThreadPoolExecutor] | None = None
         self._signers: dict[str, Signer] = {}
 
@@ -287,7 +287,7 @@ class Writer:
         made = Writer(self._lake, self._folds, only=branch)
         made.signs_for, made._queued, made.signed = signs_for, queued, self.signed and bool(signs_for)
         made._signers = self._signers
-        made.event_kinds = self.event_kinds if signs_for else set()
+        made.landed = self.landed if signs_for else {}
         return made
 
     def run(
@@ -398,7 +398,8 @@ class Writer:
         landing = self._merge(branch, branches.name, fold.commit, message, {LANDED: tx, ACTOR: actor, AT: at})
         before = fold.commit
         merged = self._lake.get_commit(landing)
-        self.event_kinds.update(row["kind"] for row in transaction.rows.get("events", ()))
+        kinds = {row["kind"] for row in transaction.rows.get("events", ())}
+        self.landed.setdefault(self.signs_for or branch, set()).update(kinds)
         # Another writer's disjoint change may have landed in between; then the next reader of the fold catches up.
         new = [*brought, *branches.commits, written, merged] if merged.parents[0] == before else []
         return Landing(result, commit), lambda: self._forward(branch, before, new, transaction.rows, after)

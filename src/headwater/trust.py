@@ -125,10 +125,16 @@ class Judge:
     events: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     _first: dict[str, str | None] = field(default_factory=dict)
     _held: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    _keys: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
     # -- who ----------------------------------------------------------------------------------------------------
     def key(self, principal: str) -> dict[str, Any] | None:
         """Return what is enrolled as a key: `public`, `name`, `revoked`; where two stand, revoked stands."""
+        if principal not in self._keys:
+            self._keys[principal] = self._enrolled(principal)
+        return self._keys[principal]
+
+    def _enrolled(self, principal: str) -> dict[str, Any] | None:
         found: list[dict[str, Any]] = []
         for (value,) in self.rows(
             "SELECT value FROM events WHERE standing AND kind = 'key' AND subject = ? AND key = ''", principal

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import figures_audit as audit
 import figures_branches as branches
 import figures_datasets as datasets
 import figures_embedded as embedded
@@ -94,6 +95,7 @@ def measure(parts: list[str], folder: Path, many: int) -> Iterator[Figure]:
         yield from branches.measure(folder / "branches")
     if "governance" in parts:
         yield from governance.measure(folder / "governance")
+        yield from audit.measure(folder / "audit")
     if "lakefs" in parts:
         yield from lakefs.measure(folder / "lakefs", rounds=100, each=20)
 

@@ -45,10 +45,10 @@ class Session:
                 yield registry
             finally:
                 # A refusal is told of too, and it comes as an exception.
-                if registry.has_news:
+                if branches := registry.take_news():
                     from headwater.cli.notify import tell_news
 
-                    tell_news(registry)
+                    tell_news(registry, branches)
 
     def emit(self, document: object, lines: Callable[[], Iterable[str]]) -> None:
         """Print a document as JSON, or else the lines for eyes, which are only made if they are wanted."""

@@ -223,7 +223,7 @@ def _print_output(each: Delivery) -> None:
     note(*_output(each))
 
 
-def tell_news(registry: Registry) -> None:
+def tell_news(registry: Registry, branches: Iterable[str]) -> None:
     """Deliver what a command that has just landed has to tell, for a short time; leave the rest to others.
 
     The command has done what it was asked to: whatever becomes of this changes neither its output nor its status.
@@ -234,11 +234,13 @@ def tell_news(registry: Registry) -> None:
 
     # An error of the command's is one or two lines on standard error, and nothing beside them.
     quiet = sys.exception() is not None
-    try:
-        with busy("delivering notifications"):
-            made = registry.deliver_notifications(within=_BOUND, wait=_BOUND)
-        said = [_line(each) for each in made if each.outcome != "delivered"]
-    except HeadwaterError as error:
-        said = [f"notifications wait: {error.message}"]
+    said = []
+    for branch in branches:
+        try:
+            with busy("delivering notifications"):
+                made = registry.branch(branch).deliver_notifications(within=_BOUND, wait=_BOUND)
+            said += [_line(each) for each in made if each.outcome != "delivered"]
+        except HeadwaterError as error:
+            said.append(f"notifications wait: {clean(error.message)}")
     if not quiet:
         note(*said)

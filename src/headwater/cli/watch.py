@@ -10,6 +10,7 @@ import click
 
 from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import moment, short, table
+from headwater.cli.notify import tell_news
 from headwater.cli.output import clean, flush, note, paint, strong
 from headwater.errors import ConflictError, IntegrityError, LakeError
 
@@ -64,6 +65,7 @@ def _keep_looking(session: Session, registry: Registry, name: str, interval: flo
                 seen = found.commit
                 session.emit(found, lambda found=found: _lines(found))  # type: ignore[misc]
                 flush()
+                tell_news(registry, registry.take_news())
         except (LakeError, IntegrityError, ConflictError) as error:
             seen = ""
             note(f"can't look now, and nothing is changed: {clean(error.message)}")
