@@ -414,6 +414,24 @@ def test_an_admin_takes_rules_over_by_merging(ruled: Registry, model: Path) -> N
     assert held == {("admin", "tester"), ("author", "ann"), ("deployer", "dan"), ("deployer", "dora")}
 
 
+# -- another copy of the lake ----------------------------------------------------------------------------------------
+def test_what_a_copy_of_the_lake_decided_is_decided_again(governed: Registry, model: Path, tmp_path: Path) -> None:
+    import headwater
+
+    governed.push(str(tmp_path / "copy"))
+    with headwater.open(str(tmp_path / "copy"), actor="ada") as copy:
+        copy.delete_gates("m")
+        promoted(copy, model, 0.7)
+    governed.tag("m", {"went": "on"})
+    before = governed.head
+    with pytest.raises(MergeRefusedError, match=r"promote m/2 to production: 1 gate of 1 refused m/2"):
+        governed.pull_from(str(tmp_path / "copy"))
+    assert governed.head == before
+    governed.pull_from(str(tmp_path / "copy"), ours=True)
+    assert state(governed) == ({1: "production"}, {1: 100.0}, 1)
+    assert [each.version for each in governed.versions("m")] == [2, 1]
+
+
 # -- any program ------------------------------------------------------------------------------------------------------
 STEPS = st.tuples(
     st.sampled_from(

@@ -212,6 +212,7 @@ class _Merging:
         authority: Whether it is the lake's default branch, whose decisions hold wherever they are merged.
         choice: Which side is taken of what both changed.
         judged: What gates found of data in an earlier attempt.
+        looked: Whether data was judged already.
         measured: What gates measured of versions in an earlier attempt.
     """
 
@@ -222,24 +223,27 @@ class _Merging:
     authority: bool
     choice: Choice
     judged: dict[Any, Any] = field(default_factory=dict)
+    looked: bool = False
     measured: dict[Any, Any] = field(default_factory=dict)
 
     def run(self, *, dry_run: bool) -> Merge:
         """Merge, or say what it would come to."""
-        # Data is judged before others have to wait for this one.
-        with self.target.reading() as fold:
-            result, decision = self._decide(fold, difference(self.context.lake, fold, self.found))
         if dry_run:
+            result, decision = self._look()
             result = replace(result, dry_run=True)
             ready = decision.again and len(result.settled) == len(result.conflicts) and not _refused_data(result)
             if not ready:
                 return result
             return replace(together(self.target, self._trial, land=False), dry_run=True)
         try:
+            with suppress(_AgainError):
+                return self._alone()
+            # What takes long is done while others can write.
+            _, decision = self._look()
+            self.looked = True
             if not decision.again:
                 with suppress(_AgainError):
-                    landing = self.target.write("merge", lambda tx: self._work(tx, alone=True)[0])
-                    return replace(landing.result, commit=landing.commit)
+                    return self._alone()
             return together(self.target, self._build)
         except DatasetRefusedError as error:
             dataset_gates.record(self.target, error.evaluations, f"merge {self.source}")
@@ -247,6 +251,16 @@ class _Merging:
         except MergeRefusedError as error:
             record(self.target, error.refused, self.source)
             raise
+
+    def _look(self) -> tuple[Merge, Decision]:
+        """Return what the merge would come to now, without writing."""
+        with self.target.reading() as fold:
+            return self._decide(fold, difference(self.context.lake, fold, self.found))
+
+    def _alone(self) -> Merge:
+        """Merge in one transaction, if that is all it takes."""
+        landing = self.target.write("merge", lambda tx: self._work(tx, alone=True)[0])
+        return replace(landing.result, commit=landing.commit)
 
     def _decide(self, fold: Fold, new: Difference) -> tuple[Merge, Decision]:
         """Return what the merge comes to on a state, and what has to be done for it."""
@@ -282,9 +296,11 @@ class _Merging:
         """Unite the two; what governance protects stays as the target has it.
 
         Raises:
-            _AgainError: Something has to be decided again, and this transaction is alone.
+            _AgainError: Something has to be decided again, or judged first, and this transaction is alone.
         """
         new = difference(self.context.lake, tx.fold, self.found)
+        if alone and not self.looked and self._gated(tx.fold, new)[0]:
+            raise _AgainError
         result, decision = self._decide(tx.fold, new)
         if result.up_to_date:
             return result, decision
@@ -328,11 +344,16 @@ class _Merging:
         return replace(result, commit=landing.commit, replayed=tuple(found))
 
     # -- data ---------------------------------------------------------------------------------------------------
-    def _judged(self, fold: Fold, new: Difference) -> tuple[DatasetEvaluation, ...]:
-        """Return what the gates of a state find of the dataset versions that are new to it, where it has any."""
+    @staticmethod
+    def _gated(fold: Fold, new: Difference) -> tuple[list[Any], dict[str, dataset_gates.Wanted | None]]:
+        """Return the rows of dataset versions that are new to a state which has gates for them, and those gates."""
         rows = new.rows.get("datasets", ())
         gates = {name: dataset_gates.wanted(fold, name) for name in {str(row["name"]) for row in rows}}
-        brought = [row for row in rows if gates[row["name"]] is not None]
+        return [row for row in rows if gates[row["name"]] is not None], gates
+
+    def _judged(self, fold: Fold, new: Difference) -> tuple[DatasetEvaluation, ...]:
+        """Return what the gates of a state find of the dataset versions that are new to it, where it has any."""
+        brought, gates = self._gated(fold, new)
         if not brought:
             return ()
         found = []

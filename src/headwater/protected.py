@@ -123,7 +123,8 @@ class Group:
         found = {}
         for place in self.places:
             value, stands = self.values[side][place], union.both(*place)
-            if stands and {each.value for each in stands} != {value}:
+            # A revert says of traffic that there is none by no value at all.
+            if stands and {each.value or _nothing(place) for each in stands} != {value}:
                 found[place] = Settling(value, [each.event_id for each in stands])
         return found
 
@@ -248,7 +249,11 @@ def _value(fold: Fold, place: Place) -> str | None:
     if len(standing) > 1:
         # What two branches deployed, as everybody reads it.
         value = json.dumps(production.serving_in(fold, place[0]), separators=(",", ":"))
-    return value or "[]"
+    return value or _nothing(place)
+
+
+def _nothing(place: Place) -> str | None:
+    return "[]" if place[1] == _TRAFFIC else None
 
 
 def _elder(
