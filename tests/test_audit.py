@@ -404,10 +404,10 @@ def test_a_second_process_verifies_what_the_audit_then_believes(
         verified = verifies.__self__  # type: ignore[attr-defined]
         verified._reader.join()
         assert verified._right == right
-        monkeypatch.setattr(keys, "verifies", lambda *given: asked.append(given[1]) or False)
-        assert not verifies(b"r" * 32, b"s" * 64, b"what the child has not seen")
+        with monkeypatch.context() as patched:
+            patched.setattr(keys, "verifies", lambda *given: asked.append(given[1]) or False)
+            assert not verifies(b"r" * 32, b"s" * 64, b"what the child has not seen")
         assert asked == [b"s" * 64]
-    monkeypatch.undo()
     assert registry.audit() == alone
     assert [each.event_id for each in alone.findings if each.kind == "forged"] == [copied["event_id"]]
 

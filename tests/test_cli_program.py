@@ -97,7 +97,7 @@ def test_every_command_takes_the_global_options_and_readers_take_a_ref() -> None
         "data list", "data versions", "data show", "data pull", "data diff", "trace", "impact",
         "notify list", "run show", "run pull", "runs", "compare", "export", "deployments", "predictions show",
         "gates show", "gates list", "gates check", "check list", "approvals", "check-card",
-        "history", "role list", "key list", "route",
+        "history", "role list", "key list", "route", "audit",
     }  # fmt: skip
 
 
