@@ -14,8 +14,9 @@ from tests.command_line import CommandLine
 from tests.forging import commit_of, event, events_of, put_rows
 
 import headwater
-from headwater import keys, production, tables
+from headwater import audit_signatures, keys, production, tables
 from headwater.fold import KIND, LANDED, TX
+from headwater.ids import new_id
 from headwater.registry import Registry
 from headwater.schema import arrow_schema
 from headwater.signatures import EVENTS
@@ -384,3 +385,37 @@ def test_what_this_machine_has_cached_is_not_believed(make: Make) -> None:
     audit = registry.audit()
     assert audit.clean
     assert audit.events > 0
+
+
+def test_a_second_process_verifies_what_the_audit_then_believes(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make(signed=True)
+    row = of_kind(registry, "alias")
+    copied = {**row, "event_id": new_id(), "tx": new_id(), "prev": [row["event_id"]]}
+    put_rows(registry._context.lake, tmp_path, [copied], commit_of([copied], **{LANDED: ""}))
+    lake, head = registry._context.lake, registry.head
+    right = set(audit_signatures.right(lake, head))
+    alone = registry.audit()
+    assert len(right) == alone.signatures - 1
+    monkeypatch.setattr(audit_signatures, "_MANY", 1)
+    asked: list[bytes] = []
+    with audit_signatures.beside(lake, head) as verifies:
+        verified = verifies.__self__  # type: ignore[attr-defined]
+        verified._reader.join()
+        assert verified._right == right
+        with monkeypatch.context() as patched:
+            patched.setattr(keys, "verifies", lambda *given: asked.append(given[1]) or False)
+            assert not verifies(b"r" * 32, b"s" * 64, b"what the child has not seen")
+        assert asked == [b"s" * 64]
+    assert registry.audit() == alone
+    assert [each.event_id for each in alone.findings if each.kind == "forged"] == [copied["event_id"]]
+
+
+def test_a_second_process_that_cannot_run_is_done_without(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = make(signed=True)
+    alone = registry.audit()
+    monkeypatch.setattr(audit_signatures, "_MANY", 1)
+    for program in ("/bin/false", "/nowhere/python"):
+        monkeypatch.setattr(audit_signatures.sys, "executable", program)
+        assert registry.audit() == alone

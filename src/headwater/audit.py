@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from headwater.audit_events import EventRows, check_events
 from headwater.audit_history import check_history
 from headwater.audit_model import Audit, Finding, Note
 from headwater.audit_production import check_faces, check_promotions
+from headwater.audit_signatures import beside
 from headwater.audit_tables import Growth
 from headwater.context import Context
 from headwater.datasets import Datasets
@@ -44,8 +46,14 @@ class Audits:
 
     def audit(self, *, everything: bool = False) -> Audit:
         """Audit what the context reads. See `Registry.audit`."""
-        with scratch(self._context.lake.cache) as folder:
-            folds = Folds(self._context.lake, folder)
+        context = self._context
+        head = context.commit or context.lake.head(context.branch)
+        with scratch(context.lake.cache) as folder, ExitStack() as stack:
+            try:
+                verifies = stack.enter_context(beside(context.lake, head))
+            except (IntegrityError, NotFoundError) as error:
+                return self._unreadable(error)
+            folds = Folds(context.lake, folder, verifies)
             try:
                 cold = replace(self._context, folds=folds)
                 try:

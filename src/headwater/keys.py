@@ -26,6 +26,7 @@ __all__ = [
     "PASSPHRASE",
     "PublicKey",
     "Signer",
+    "Verifier",
     "check_found",
     "folder",
     "key_id",
@@ -134,6 +135,10 @@ def verifies(raw: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+Verifier = Callable[[bytes, bytes, bytes], bool]
+"""What `verifies` is: a public key, a signature and a message, for whether they belong together."""
 
 
 @lru_cache(maxsize=64)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headwater.keys import Signer, verifies
+from headwater.keys import Signer, Verifier, verifies
 
-__all__ = ["EVENTS", "Signature", "digest_of", "named_versions", "parse", "sign", "summary", "verify"]
+__all__ = ["EVENTS", "Signature", "digest_of", "message", "named_versions", "parse", "sign", "summary", "verify"]
 
 EVENTS = "headwater.events"
 """Commit metadata: how many events the transaction has, and the sha256 over their digests, sorted, a line each."""
@@ -41,7 +41,8 @@ def parse(text: str | None) -> Signature | None:
         return None
 
 
-def _message(row: Mapping[str, Any], lake: str, branch: str, digests: Mapping[str, str | None]) -> bytes:
+def message(row: Mapping[str, Any], lake: str, branch: str, digests: Mapping[str, str | None]) -> bytes:
+    """Return what is signed of an event; the arguments are those of `sign`."""
     content = {name: row[name] for name in _FIELDS} | {
         "prev": sorted(row["prev"] or ()),
         "lake": lake,
@@ -61,15 +62,21 @@ def sign(row: Mapping[str, Any], signer: Signer, *, lake: str, branch: str, dige
         branch: The branch that it is for, as people call it.
         digests: Of the versions that it is about, what their artifacts are.
     """
-    raw = signer.sign(_message(row, lake, branch, digests))
+    raw = signer.sign(message(row, lake, branch, digests))
     return f"1 {signer.key_id} {branch} {base64.b64encode(raw).decode()}"
 
 
 def verify(
-    row: Mapping[str, Any], signature: Signature, public: bytes, *, lake: str, digests: Mapping[str, str | None]
+    row: Mapping[str, Any],
+    signature: Signature,
+    public: bytes,
+    *,
+    lake: str,
+    digests: Mapping[str, str | None],
+    verifies: Verifier = verifies,
 ) -> bool:
     """Return whether a signature is one of this event, made with the private key of a public one."""
-    return verifies(public, signature.raw, _message(row, lake, signature.branch, digests))
+    return verifies(public, signature.raw, message(row, lake, signature.branch, digests))
 
 
 def named_versions(row: Mapping[str, Any]) -> list[str]:

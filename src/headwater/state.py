@@ -35,6 +35,7 @@ from headwater.fold import (
     wipe,
 )
 from headwater.foldcopy import copied
+from headwater.keys import Verifier, verifies
 from headwater.lake import refs
 from headwater.lake.base import REHEARSAL_PREFIX, Commit, Lake
 from headwater.lake.walk import commits_until
@@ -154,10 +155,12 @@ class Folds:
     Args:
         lake: The lake; its `cache` folder holds the files.
         folder: Holds them instead: whoever trusts no cache begins with an empty one.
+        verifies: Tells whether a signature is one of a message.
     """
 
-    def __init__(self, lake: Lake, folder: Path | None = None) -> None:
+    def __init__(self, lake: Lake, folder: Path | None = None, verifies: Verifier = verifies) -> None:
         self._lake = lake
+        self._verifies = verifies
         self._folder = lake.cache / "state" if folder is None else folder
         self._local = threading.local()
         self._damaged: set[str] = set()
@@ -495,7 +498,7 @@ class Folds:
         trunk = newest if branch == root.branch or self._is_file(name, root.branch) else self._trunk(connection, root)
         connection.execute("INSERT OR REPLACE INTO info VALUES ('trunk', ?)", (trunk,))
         rehearsed = self._is_rehearsed(name, connection, newest)
-        fold_judged(connection, events, Landings(root, after, trunk, rehearsed, self._events_at))
+        fold_judged(connection, events, Landings(root, after, trunk, rehearsed, self._events_at, self._verifies))
 
     @staticmethod
     def _is_file(name: str, branch: str) -> bool:
@@ -512,7 +515,7 @@ class Folds:
             return trunk
         if self._aside is None:
             # Connections of its own: whoever reads the default branch's fold here goes on reading what he read.
-            self._aside = Folds(self._lake, self._folder)
+            self._aside = Folds(self._lake, self._folder, self._verifies)
         with contextlib.suppress(NotFoundError), self._aside.at_head(root.branch) as fold:
             for position, commit in spine:
                 if _position(fold._connection, commit) is None:

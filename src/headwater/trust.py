@@ -24,7 +24,7 @@ from headwater.access import (
     says_nothing,
 )
 from headwater.access import protected as is_protected
-from headwater.keys import key_id, raw_of
+from headwater.keys import Verifier, key_id, raw_of, verifies
 from headwater.names import quote, shown
 from headwater.signatures import Signature, named_versions, parse, verify
 
@@ -116,6 +116,7 @@ class Judge:
         versions: Of versions that the state lacks: model and digest.
         names: Of models that the state lacks: the name.
         events: Of events that the state lacks: subject, kind and key.
+        verifies: Tells whether a signature is one of a message.
     """
 
     rows: Rows
@@ -123,6 +124,7 @@ class Judge:
     versions: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     events: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    verifies: Verifier = verifies
     _first: dict[str, str | None] = field(default_factory=dict)
     _held: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _keys: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -247,7 +249,8 @@ class Judge:
         """Return whether a signature is of this event, of this lake, and of the artifacts that it is about."""
         assert self.root is not None
         digests = self.digests(named_versions(row))
-        return verify(row, signature, raw_of(public), lake=self.root.lake, digests=digests)
+        raw = raw_of(public)
+        return verify(row, signature, raw, lake=self.root.lake, digests=digests, verifies=self.verifies)
 
     def misplaced(self, row: Mapping[str, Any]) -> Refusal | None:
         """Return what is wrong with what an event replaces: it may only be what is of the same place as itself."""

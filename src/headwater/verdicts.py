@@ -14,6 +14,7 @@ from typing import Any
 
 from headwater.access import TELEMETRY
 from headwater.access import protected as is_protected
+from headwater.keys import Verifier, verifies
 from headwater.signatures import Signature, digest_of, parse, summary
 from headwater.trust import Judge, Root
 
@@ -39,6 +40,7 @@ class Landings:
         trunk: The position up to which the branch is the lake's default one.
         rehearsed: Whether what is beyond that is a rehearsal, whose own events are not signed.
         held: Returns the events of a commit, where these have to be read from it.
+        verifies: Tells whether a signature is one of a message.
     """
 
     root: Root
@@ -46,6 +48,7 @@ class Landings:
     trunk: int
     rehearsed: bool
     held: Callable[[str], Iterable[Row]]
+    verifies: Verifier = verifies
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def _land(
         landings.root,
         names={row["subject"]: row["value"] for row in new if row["kind"] == "name" and not row["prev"]},
         events={row["event_id"]: (row["subject"], row["kind"], row["key"]) for row in new},
+        verifies=landings.verifies,
     )
     verdicts: list[_Verdict] = []
     vouched: dict[str, tuple[str, str]] = {}

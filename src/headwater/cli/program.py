@@ -85,7 +85,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "check-card": ("records", "Show what a model card lacks to be complete."),
         "watch": ("watch", "Look after what serves, and roll back what fails a live gate."),
         "history": ("history", "Tell the story of a model, or what it was at a time."),
-        "audit": ("audit", "Read all of history anew, and name what is not as it should be."),
+        "audit": ("audit", "Read all commits and events anew, and name what is not as it should be."),
         "role": ("trust", "Give and take roles, and list who holds which."),
         "key": ("trust", "Make, enrol, revoke and list the keys that sign."),
         "notify": ("notify", "Tell others when a model is promoted, refused or rolled back."),
