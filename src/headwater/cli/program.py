@@ -77,7 +77,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "promote": ("promotion", "Let a version enter a stage, if every gate passes."),
         "stage": ("promotion", "Move a version to a stage."),
         "traffic": ("promotion", "Give a model's canary another share of production's requests."),
-        "rollback": ("promotion", "Bring back the version that was in production before."),
+        "rollback": ("promotion", "Bring back the version that was in production before, to all requests."),
         "gates": ("gates", "Set, show and ask the gates that stand before a stage."),
         "check": ("records", "Record a named result of a version, and list them."),
         "approve": ("records", "Say that a version may enter a stage."),
