@@ -116,7 +116,7 @@ def _approvals(found: list[Approval]) -> Iterable[str]:
 @command("check-card", ref=True, example="headwater check-card flight-delay/7")
 @argument("reference", "MODELREF", complete="version")
 def check_card(session: Session, reference: str) -> None:
-    """Show what a version's card says, and what it lacks to be complete.
+    """Show what a version's card says, and what it lacks.
 
     Exit status 3 if something is missing.
     """
