@@ -81,7 +81,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gates": ("gates", "Set, show and ask the gates that stand before a stage."),
         "check": ("records", "Record a named result of a version, and list them."),
         "approve": ("records", "Say that a version may enter a stage."),
-        "approvals": ("records", "List who said that a version may enter a stage, and who took it back."),
+        "approvals": ("records", "List who said that a version may enter a stage."),
         "check-card": ("records", "Show what a version's card says, and what it lacks."),
         "watch": ("watch", "Look after what serves, and roll back what fails a live gate."),
         "history": ("history", "Tell the story of a model, newest first."),

@@ -145,9 +145,9 @@ def key_new(session: Session, name: str | None, passphrase: bool) -> None:
 @argument("public", "[PUBLIC|FILE]", required=False)
 @_reason
 def key_add(session: Session, name: str, public: str | None, reason: str | None) -> None:
-    """Enrol somebody's public key in a signed lake: what it signs is his from now on.
+    """Enrol somebody's public key in a signed lake.
 
-    Without PUBLIC, the public key that this machine has of him.
+    What it signs is his from now on. Without PUBLIC, the public key that this machine has of him.
     """
     from pathlib import Path
 
