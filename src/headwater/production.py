@@ -25,6 +25,7 @@ __all__ = [
     "CHAMPION",
     "LEGAL",
     "PRODUCTION",
+    "STAGED_AS_CANARY",
     "STAGES",
     "Entry",
     "add_deployment",
@@ -67,6 +68,9 @@ LEGAL: Mapping[str, frozenset[str]] = {
 }
 """By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
 before, and a rollback alone brings an archived one back to production."""
+
+STAGED_AS_CANARY = frozenset({"none", "development", "archived"})
+"""The stages that a version leaves for `staging` when it becomes a canary: in these nothing serves."""
 
 Entry = Mapping[str, Any]
 """What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
@@ -305,7 +309,7 @@ def set_canary(
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
         add_deployment(tx, model_id, new, PRODUCTION, percent)
-        if stage_of(tx.fold, version_id) in ("none", "development"):
+        if stage_of(tx.fold, version_id) in STAGED_AS_CANARY:
             _enter(tx, version_id, "staging", reason)
     return chosen
 
