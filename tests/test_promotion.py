@@ -162,7 +162,9 @@ def test_what_serves_in_production_is_not_archived_by_hand(three: Registry) -> N
     three.set_alias("m", "champion", 1)
     three.deploy("m/2", "production", "canary", 10)
     before = three.head
-    with pytest.raises(GateFailedError, match="m/2 gets 10 % of production's requests, and can't be archived") as caught:
+    with pytest.raises(
+        GateFailedError, match="m/2 gets 10 % of production's requests, and can't be archived"
+    ) as caught:
         three.stage("m/2", "archived")
     assert caught.value.hint == "`headwater traffic m 0` ends it as a canary"
     assert three.head == before
