@@ -48,7 +48,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 6
+FORMAT = 7
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -74,6 +74,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
@@ -131,6 +132,9 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
     name, key = UNFOLDED[table]
     rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
+    if table == "events":
+        # Only what had force, or stood, ever took the place of anything.
+        rows = [each for row in rows for each in _held(connection, row)]
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
     if table == "events":
         _let_stand(connection, rows)
@@ -140,6 +144,14 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
             " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
         )
     return table == "models" and gone > 0
+
+
+def _held(connection: sqlite3.Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = connection.execute(
+        "SELECT event_id, tx, subject, kind, key, prev FROM events WHERE event_id = :event_id AND tx = :tx", row
+    )
+    names = ("event_id", "tx", *_OF_EVENTS)
+    return [dict(zip(names, (*each[:5], json.loads(each[5])), strict=True)) for each in found.fetchall()]
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:

@@ -576,6 +576,8 @@ class Folds:
                 continue
             if newest - place > newest // 2 + 100 or has_strays(connection):
                 return None
+            if _root_of(connection) is not None and marking.found(self._lake, each.id) is None:
+                return None  # the lake was not made yet
             connection.execute("UPDATE info SET value = min(value, ?) WHERE key = 'trunk'", (place,))
             gone = unfold_commits(connection, place)
             for table in self._changed_tables(known, each.id):
