@@ -8,6 +8,7 @@ from typing import Protocol
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from headwater.fold import entries_of
+from headwater.genuine import check_genuine
 from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
@@ -60,6 +61,7 @@ class Labels:
 
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
+            check_genuine(tx.fold, version_id, str(ref), vouched=True)
             standing = tx.fold.standing(model_id, "alias", alias)
             if {value for _, value in standing} == {version_id} and reason is None:
                 return
