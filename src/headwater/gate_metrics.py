@@ -7,6 +7,7 @@ or is not finite, never passes.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = [
     "rows_by_slice",
     "rows_of",
     "shortly",
+    "slice_called",
     "source_of",
 ]
 
@@ -223,13 +225,15 @@ def none_judged(options: Mapping[str, Any], few: Sequence[str]) -> str:
     return f"nothing: no slice has {least} rows ({listed(sorted(few))})"
 
 
-def noted(few: Sequence[str], only_new: Sequence[str] = ()) -> str:
+def noted(few: Sequence[str], only_new: Sequence[str] = (), undefined: Sequence[str] = ()) -> str:
     """Return in brackets which slices were not judged, and why; empty where all were."""
     notes = []
     if few:
         notes.append(f"too few rows to judge: {listed(sorted(few))}")
     if only_new:
         notes.append(f"not in production: {listed(sorted(only_new))}")
+    if undefined:
+        notes.append(f"no value for either: {listed(sorted(undefined))}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
@@ -265,11 +269,16 @@ def _count(ask: Ask, dataset_id: str, slices: Sequence[Sequence[str]] | None) ->
     stored = Stored.of(ask.fold, row)
     if slices is None:
         return {"": stored.version.rows} if stored.version.rows is not None else {}
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     with Workbench(ask.context.lake.cache / "scratch") as bench:
         opened = stored.opened(ask.context.lake, bench)
         for columns in slices if opened is not None else ():
             if opened is not None and all(name in opened.table.schema for name in columns):
                 for values, count in bench.counts(opened, columns).items():
-                    found[canonical_slice(dict(zip(columns, values, strict=True)))] = count
-    return found
+                    found[slice_called(columns, values)] += count
+    return dict(found)
+
+
+def slice_called(columns: Sequence[str], values: Sequence[str | None]) -> str:
+    """Return a slice's name by its values as text; a null is the empty text, as `evaluate` has it."""
+    return canonical_slice({name: value or "" for name, value in zip(columns, values, strict=True)})

@@ -27,9 +27,10 @@ from headwater.gate_metrics import (
     rows_by_slice,
     rows_of,
     shortly,
+    slice_called,
 )
 from headwater.gates import Ask, Finding
-from headwater.names import canonical_slice, quote
+from headwater.names import quote
 from headwater.stored import row_of
 
 __all__ = ["regression"]
@@ -59,6 +60,11 @@ class Compared:
     least: float | None
     """The least drop at the gate's confidence, where that could be told."""
     rows: int | None
+
+    @property
+    def undefined(self) -> bool:
+        """Whether the metric has no value here for either version: an area under the curve of one class, say."""
+        return self.before is None and self.after is None
 
     def told(self, name: str) -> str:
         """Return it in words."""
@@ -209,12 +215,10 @@ def _paired(
             tolerance=options["max_regression"] + _CLOSE,
         )
         if pair is None:
-            if not slices:
-                return None
-            # One class alone, say: the metric has no value there for either version.
-            continue
+            return None
         methods.add(pair.method)
-        found[name] = Compared(pair.before, pair.after, pair.drop, pair.least, rows)
+        old_value, new_value = (None if math.isnan(each) else each for each in (pair.before, pair.after))
+        found[name] = Compared(old_value, new_value, pair.drop, pair.least, rows)
     how = " and ".join(sorted(methods - {""})) or "no interval needed"
     return f"stored predictions for the same rows, {how}, one-sided at {confidence:g}", found, []
 
@@ -231,14 +235,16 @@ def _positions(table: Any, slices: Sequence[Sequence[str]] | None) -> dict[str, 
 
     if slices is None:
         return {"": None}
-    found = {}
+    found: dict[str, list[Any]] = {}
     for columns in slices:
         keyed = table.select(list(columns)).append_column("at", pa.array(range(len(table)), pa.int64()))
         grouped = keyed.group_by(list(columns)).aggregate([("at", "list")])
         for row in range(len(grouped)):
-            values = {name: grouped.column(name)[row].as_py() for name in columns}
-            found[canonical_slice(values)] = grouped.column("at_list")[row].values
-    return {name: found[name].take(pc.sort_indices(found[name])) for name in sorted(found)}
+            name = slice_called(columns, [grouped.column(each)[row].as_py() for each in columns])
+            # A null and an empty text are one slice, as `evaluate` has them.
+            found.setdefault(name, []).append(grouped.column("at_list")[row].values)
+    rows = {name: pa.concat_arrays(parts) for name, parts in sorted(found.items())}
+    return {name: each.take(pc.sort_indices(each)) for name, each in rows.items()}
 
 
 def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str]) -> Finding:
@@ -247,7 +253,8 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
     tolerance = options["max_regression"]
     least_rows = fewest_rows(options, [each.rows for each in compared.values()])
     few = [name for name, each in compared.items() if each.rows is not None and each.rows < least_rows]
-    judged = {name: each for name, each in compared.items() if name not in few}
+    undefined = [name for name, each in compared.items() if name not in few and each.undefined]
+    judged = {name: each for name, each in compared.items() if name not in few and not each.undefined}
     failing = {name: each for name, each in judged.items() if _is_regression(each, tolerance)}
     noisy = {name: each for name, each in judged.items() if name not in failing and each.drop > tolerance + _CLOSE}
     details = {
@@ -257,6 +264,7 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
             name: _detail(each) for name, each in sorted(judged.items()) if name not in failing and name not in noisy
         },
         "too_few_rows": sorted(few),
+        "undefined": sorted(undefined),
         "only_in_candidate": list(only_new),
     }
     if not judged:
@@ -267,13 +275,12 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
         name, worst = max(judged.items(), key=lambda each: order(each[1].drop, lowest=True))
         within = ", which may be noise" if name in noisy else ""
         text = f"{'worst: ' if name else ''}{worst.told(name)}{within}"
-    return Finding(required, text + noted(few, only_new), not failing, source, details)
+    return Finding(required, text + noted(few, only_new, undefined), not failing, source, details)
 
 
 def _is_regression(each: Compared, tolerance: float) -> bool:
     if math.isnan(each.drop):
-        # What production lacks can't be lost; what the candidate lacks can't be judged.
-        return each.after is None or not math.isfinite(each.after)
+        return True  # One of them was not measured, or came to no finite number: then nothing says that it is no worse.
     return (each.drop if each.least is None else each.least) > tolerance + _CLOSE
 
 
