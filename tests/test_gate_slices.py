@@ -128,3 +128,104 @@ def test_what_production_did_not_measure_is_nothing_to_compare_with(here: Regist
     for lower in (False, True):
         found = asked(here, "gini", "m/4", max_regression=0.01, lower_is_better=lower)
         assert (found.passed, found.found) == (False, f"{value} → 0.1")
+
+
+# -- labels and classes -----------------------------------------------------------------------------------------------
+def other_labels(registry: Registry) -> list[int]:
+    """Add a dataset with a label `y`, and one that is easier to predict; version 1 says `y`, with errors."""
+    truth = [number // 2 % 2 for number in range(200)]
+    add(registry, origin=["JFK" if number % 2 else "LGA" for number in range(200)], y=truth, y2=[1] * 200)
+    said = [1 - each if at < 20 else each for at, each in enumerate(truth)]
+    predict(registry, 1, said, slices=["origin"])
+    return said
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_numbers_of_another_label_than_productions_are_not_compared(here: Registry, computed: bool) -> None:
+    said = other_labels(here)
+    here.set_alias("m", "champion", 1)
+    predict(here, 2, [1] * 200, slices=["origin"], label="y2")
+    for options in ({}, {"slices": "origin"}, {"on": "test"}):
+        found = asked(here, "accuracy", max_regression=0.01, computed=computed, **options)
+        assert not found.passed
+        wanted = "neither the dataset's default label nor production's" if computed and not options.get("on") else ""
+        told = "m/2 was evaluated for label 'y2' (binary, positive '1'), and m/1, which is in production, for label 'y'"
+        assert (wanted or told) in found.source, found.source
+    predict(here, 2, said, slices=["origin"])
+    assert asked(here, "accuracy", max_regression=0.01, computed=computed).passed
+    assert asked(here, "recall", max_regression=0.01, computed=computed, label="y", positive=1).passed
+    wrong = asked(here, "recall", max_regression=0.01, computed=computed, label="y2", on="test")
+    assert (wrong.passed, wrong.source) == (
+        False,
+        "both versions were evaluated for label 'y' (binary, positive '1'), and the policy says label 'y2'",
+    )
+
+
+def test_numbers_of_another_class_than_productions_are_not_compared(here: Registry) -> None:
+    said = other_labels(here)
+    here.set_alias("m", "champion", 1)
+    predict(here, 2, said, slices=["origin"], positive="0")
+    for slices in ({}, {"slices": "origin"}):
+        found = asked(here, "recall", max_regression=0.5, **slices)
+        assert (found.passed, found.found) == (False, "nothing to compare with")
+        assert "m/2 was evaluated for label 'y' (binary, positive '0')" in found.source
+
+
+def test_rows_of_another_task_than_productions_are_not_compared(here: Registry) -> None:
+    """Of metrics that are not measured again from predictions, the rows say of which evaluation they are."""
+    add(here, y=["a", "b", "c"] * 20, y2=["a", "b", "d"] * 20)
+    predict(here, 1, ["a", "b", "c"] * 20)
+    here.set_alias("m", "champion", 1)
+    predict(here, 2, ["a", "b", "d"] * 20, label="y2")
+    found = asked(here, "f1_macro", max_regression=0.01)
+    assert (found.passed, found.found) == (False, "nothing to compare with")
+    assert "m/2 was evaluated for label 'y2' (multiclass)" in found.source
+    predict(here, 2, ["a", "b", "c"] * 20)
+    assert asked(here, "f1_macro", max_regression=0.01).passed
+
+
+def test_a_computed_number_is_of_the_label_that_the_policy_says_or_the_default_one(here: Registry) -> None:
+    other_labels(here)
+    predict(here, 2, [1] * 200, slices=["origin"], label="y2")
+    demanded: dict[str, Any] = {"on": "test", "min": 0.95, "computed": True}
+    found = asked(here, "accuracy", **demanded)
+    assert (found.passed, found.found) == (False, "1, not counted")
+    assert found.source.startswith(
+        "it was computed for label 'y2' (binary, positive '1'), which is neither the dataset's default label nor"
+        " production's: the policy may say label = 'y2'; metric row of commit"
+    )
+    assert not asked(here, "accuracy", slices="origin", **demanded).passed
+    assert asked(here, "accuracy", label="y2", **demanded).passed
+    assert not asked(here, "accuracy", label="y", **demanded).passed
+    # Where claims count, nothing is said of labels unless the policy does.
+    assert asked(here, "accuracy", on="test", min=0.95).passed
+    assert not asked(here, "accuracy", on="test", min=0.95, label="y").passed
+    # An earlier number for the right label still counts.
+    predict(here, 2, [1] * 200)
+    predict(here, 2, [1] * 200, label="y2")
+    assert asked(here, "accuracy", **demanded).found == "0.5"
+
+
+def test_a_computed_number_is_for_the_class_that_the_policy_says_or_the_default_one(here: Registry) -> None:
+    said = other_labels(here)
+    predict(here, 2, [0] * 200, positive="0")
+    demanded: dict[str, Any] = {"on": "test", "min": 0.8, "computed": True}
+    found = asked(here, "recall", **demanded)
+    assert (found.passed, found.found) == (False, "1, not counted")
+    assert "positive is '1' unless somebody says so: the policy may say positive = '0'" in found.source
+    assert asked(here, "recall", positive=0, **demanded).passed
+    assert not asked(here, "recall", positive=1, **demanded).passed
+    assert asked(here, "accuracy", **{**demanded, "min": 0.5}).passed
+    predict(here, 2, said)
+    assert asked(here, "recall", **demanded).passed
+
+
+def test_a_label_that_production_was_measured_by_counts(here: Registry) -> None:
+    add(here, late=[number % 2 == 0 for number in range(60)])
+    for number in (1, 2):
+        predict(here, number, [number % 2 == 0 for number in range(60)], label="late")
+    assert not asked(here, "accuracy", "m/1", min=0.9, computed=True).passed
+    assert asked(here, "accuracy", "m/1", min=0.9, computed=True, label="late").passed
+    here.delete_gates("m")
+    here.set_alias("m", "champion", 1)
+    assert asked(here, "accuracy", min=0.9, computed=True).passed

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headwater import evaluation_store, points
+from headwater import evaluation_store, gate_scoring, points
+from headwater.gate_scoring import Scored
 from headwater.gates import Ask, Finding
 from headwater.names import canonical_slice, quote, slice_values
 from headwater.state import Fold
@@ -53,6 +54,10 @@ class Row:
     dataset_id: str | None
     computed: bool
     tx: str
+    scored: Scored | None = None
+    """Of a computed number: against what; None where no evaluation says so."""
+    objection: str = ""
+    """Why the gate does not take it; empty where it does."""
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -68,11 +73,17 @@ def rows_of(ask: Ask, version_id: str, key: str) -> list[Row]:
             reverse=True,
         )
         ask.memo[memo] = found
-    return [
-        Row(row["slice"], row["value"], row["dataset_id"], _is_computed(ask, version_id, row), row["tx"])
-        for row in ask.memo[memo]
-        if row["key"] == key
-    ]
+    return [_row(ask, version_id, row) for row in ask.memo[memo] if row["key"] == key]
+
+
+def _row(ask: Ask, version_id: str, row: Mapping[str, Any]) -> Row:
+    found = Row(row["slice"], row["value"], row["dataset_id"], _is_computed(ask, version_id, row), row["tx"])
+    if not found.computed:
+        demanded = "computed" in ask.gate.options and ask.gate.options["computed"]
+        return replace(found, objection="it is claimed") if demanded else found
+    scored = gate_scoring.scored_as(ask, version_id, found.dataset_id, found.tx)
+    objection = gate_scoring.objection(ask, version_id, row["key"], found.dataset_id, found.tx, scored)
+    return replace(found, scored=scored, objection=objection)
 
 
 def _is_computed(ask: Ask, version_id: str, row: Mapping[str, Any]) -> bool:
@@ -141,7 +152,7 @@ def metric(ask: Ask) -> Finding:
         # Slices are those of one dataset version: the one that was measured last.
         newest = next(iter(rows_by_slice(rows, slices).values()), rows[0])
         rows = [row for row in rows if row.dataset_id == newest.dataset_id]
-    counted = [row for row in rows if row.computed or not options.get("computed")]
+    counted = [row for row in rows if not row.objection]
     found = rows_by_slice(counted, slices)
     if not found:
         return Finding(required, *_missing(ask, key, rows_by_slice(rows, slices), every, dataset_id))
@@ -167,7 +178,9 @@ def _missing(
         else ""
     )
     if refused:
-        row = next(iter(refused.values()))
+        row = next((each for each in refused.values() if each.computed), next(iter(refused.values())))
+        if row.computed:
+            return f"{shortly(row.value)}, not counted", False, f"{row.objection}; {source_of(ask, row)}"
         return f"{shortly(row.value)}, claimed", False, f"a computed {key} is demanded: {source_of(ask, row)}"
     where = f" on {dataset_called(ask.fold, dataset_id)}" if dataset_id is not None else ""
     why = f"no {key}{by} of {quote(ask.name)}/{ask.number} was measured{where}"
