@@ -234,3 +234,23 @@ def test_the_commands(three: Registry, registry_url: str, monkeypatch: pytest.Mo
     assert "m/1 is back in production, with all requests" in text
     assert "m/2" in text
     assert cli.json("rollback", "m", "--to", "2")["previous"] == 1
+
+
+def test_reverting_a_merge_that_brought_a_promoted_version_leaves_one_truth(three: Registry, tmp_path: Path) -> None:
+    three.set_alias("m", "champion", 1)
+    exp = three.create_branch("exp")
+    exp.register("m", tmp_path / "1.bin")
+    exp.set_alias("m", "champion", 4)
+    merge = three.merge("exp")
+    assert merge.commit is not None
+    assert state(three)[2] == "4"
+    undone = three.revert(merge.commit)
+    assert state(three) == (["production", "none", "none"], {1: 100.0}, "1")
+    assert three.audit().clean
+    assert undone.commit is not None
+    again = three.revert(undone.commit)
+    assert state(three) == (["archived", "none", "none", "production"], {4: 100.0}, "4")
+    assert again.commit is not None
+    three.revert(again.commit)
+    three.undelete("m/4")
+    assert state(three) == (["production", "none", "none", "archived"], {1: 100.0}, "1")

@@ -12,7 +12,7 @@ from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
-from headwater.production import CHAMPION, governed, last_in
+from headwater.production import CHAMPION, PRODUCTION, faces, governed, last_in, stage_of
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
@@ -223,6 +223,9 @@ class Labels:
                 raise NotFoundError(f"{ref} is not deleted")
             for subject in subjects:
                 tx.event(subject, "tombstone", "restored")
+                if stage_of(tx.fold, subject) == PRODUCTION and subject not in faces(tx.fold, model_id)["traffic"]:
+                    # It was hidden with its promotion, and another version is in production now.
+                    tx.event(subject, "stage", "archived")
             tx.fence(model_id)
             tx.subject = str(ref)
             tx.message = f"bring back {ref}"
