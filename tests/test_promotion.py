@@ -290,6 +290,11 @@ def test_reverting_a_merge_that_brought_a_promoted_version_leaves_one_truth(thre
     assert state(three)[2] == "4"
     undone = three.revert(merge.commit)
     assert state(three) == (["production", "none", "none"], {1: 100.0}, "1")
+    assert three.audit().clean
     assert undone.commit is not None
-    three.revert(undone.commit)
+    again = three.revert(undone.commit)
     assert state(three) == (["archived", "none", "none", "production"], {4: 100.0}, "4")
+    assert again.commit is not None
+    three.revert(again.commit)
+    three.undelete("m/4")
+    assert state(three) == (["production", "none", "none", "archived"], {1: 100.0}, "1")

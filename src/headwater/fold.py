@@ -28,6 +28,7 @@ __all__ = [
     "SUBJECT",
     "TX",
     "before",
+    "clashes",
     "entries_of",
     "fold_commits",
     "fold_files",
@@ -48,7 +49,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 6
+FORMAT = 7
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -65,6 +66,7 @@ CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
 CREATE TABLE versions (
     version_id TEXT PRIMARY KEY, model_id TEXT, version INTEGER, tx TEXT, row TEXT, files TEXT);
+CREATE TABLE clashing (version_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX versions_number ON versions (model_id, version);
 CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, name TEXT, semver TEXT, tx TEXT, row TEXT, files TEXT);
 CREATE INDEX datasets_name ON datasets (name, semver);
@@ -74,6 +76,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
@@ -105,8 +108,8 @@ def wipe(connection: sqlite3.Connection) -> None:
     """Forget everything that was folded."""
     connection.execute("DELETE FROM info WHERE key <> 'format'")
     for name in (
-        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded", "refused", "lines"),
-        *("runs", "lineage", "deployments", "batches", "twice"),
+        *("logs", "files", "commits", "models", "versions", "clashing", "datasets", "events", "superseded"),
+        *("refused", "lines", "runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -131,6 +134,9 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
     name, key = UNFOLDED[table]
     rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
+    if table == "events":
+        # Only what had force, or stood, ever took the place of anything.
+        rows = [each for row in rows for each in _held(connection, row)]
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
     if table == "events":
         _let_stand(connection, rows)
@@ -140,6 +146,14 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
             " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
         )
     return table == "models" and gone > 0
+
+
+def _held(connection: sqlite3.Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = connection.execute(
+        "SELECT event_id, tx, subject, kind, key, prev FROM events WHERE event_id = :event_id AND tx = :tx", row
+    )
+    names = ("event_id", "tx", *_OF_EVENTS)
+    return [dict(zip(names, (*each[:5], json.loads(each[5])), strict=True)) for each in found.fetchall()]
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
@@ -266,13 +280,35 @@ def _fold_models(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any
 
 
 def _fold_versions(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
+    rows = list(rows)
+    new = connection.executemany(
         "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)",
         (
             (row["version_id"], row["model_id"], row["version"], row["tx"], _light(row), json.dumps(row["files"]))
             for row in rows
         ),
-    )
+    ).rowcount
+    for row in rows if new < len(rows) else ():
+        model_id, number, text, files = connection.execute(
+            "SELECT model_id, version, row, files FROM versions WHERE version_id = ?", (row["version_id"],)
+        ).fetchone()
+        there = json.loads(text) | {"model_id": model_id, "version": number, "files": json.loads(files)}
+        if _content(there) != _content(row):
+            connection.execute("INSERT OR IGNORE INTO clashing VALUES (?)", (row["version_id"],))
+
+
+def clashes(connection: sqlite3.Connection) -> int:
+    """Return how many versions have two rows of different content."""
+    return int(connection.execute("SELECT count(*) FROM clashing").fetchone()[0])
+
+
+_WHAT = ("model_id", "version", "digest", "size", "path", "external_url", "run_id", "actor", "recorded_at")
+
+
+def _content(row: Mapping[str, Any]) -> list[Any]:
+    """Return what must not differ between two rows of one version."""
+    files = sorted((each["path"], each["size"], each["sha256"]) for each in row["files"])
+    return [*(row[name] for name in _WHAT), files]
 
 
 def _fold_datasets(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:

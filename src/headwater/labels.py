@@ -8,11 +8,12 @@ from typing import Protocol
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from headwater.fold import entries_of
+from headwater.genuine import check_genuine
 from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, name_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
-from headwater.production import CHAMPION, governed, last_in
+from headwater.production import CHAMPION, PRODUCTION, faces, governed, last_in, stage_of
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
@@ -66,6 +67,7 @@ class Labels:
 
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
+            check_genuine(tx.fold, version_id, str(ref), vouched=True)
             standing = tx.fold.standing(model_id, "alias", alias)
             if {value for _, value in standing} == {version_id} and reason is None:
                 return
@@ -229,6 +231,9 @@ class Labels:
                 raise NotFoundError(f"{ref} is not deleted")
             for subject in subjects:
                 tx.event(subject, "tombstone", "restored")
+                if stage_of(tx.fold, subject) == PRODUCTION and subject not in faces(tx.fold, model_id)["traffic"]:
+                    # It was hidden with its promotion, and another version is in production now.
+                    tx.event(subject, "stage", "archived")
             tx.fence(model_id)
             tx.subject = str(ref)
             tx.message = f"bring back {ref}"

@@ -163,7 +163,10 @@ _STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ?
 
 
 def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
-    """Return the versions that stand in production by each of the faces of that truth, which must be the same sets."""
+    """Return the versions that stand in production by each of the faces of that truth, which must be the same sets.
+
+    A version that was hidden with its promotion, as a revert does it, is in no stage until it comes back.
+    """
     live = [each for each in serving_in(fold, model_id) if each["mode"] == "live"]
     staged = fold.rows(
         "SELECT e.subject FROM versions v JOIN events e ON e.subject = v.version_id"
@@ -174,9 +177,10 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
     deployed = [
         fold.one("SELECT version_id FROM deployments WHERE deployment_id = ?", each["deployment_id"]) for each in live
     ]
+    serves = {each["version_id"] for each in live}
     return {
-        "traffic": {each["version_id"] for each in live},
-        "stage": {subject for (subject,) in staged},
+        "traffic": serves,
+        "stage": {subject for (subject,) in staged if subject in serves or not is_hidden(fold, subject)},
         CHAMPION: {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None},
         "deployments": {row[0] for row in deployed if row is not None},
     }

@@ -16,6 +16,7 @@ from typing import Any
 from headwater import gates, production
 from headwater.context import Context
 from headwater.errors import ConflictError, GateFailedError, HeadwaterError, InvalidInputError, NotFoundError
+from headwater.genuine import check_genuine
 from headwater.governance_model import Evaluation, GateResult, Promotion
 from headwater.ids import from_micros
 from headwater.lookup import files_of, model_id_of, name_of, version_row
@@ -258,7 +259,9 @@ class Promotions:
 
         Raises:
             ConflictError: One is not.
+            IntegrityError: The version is not what was registered.
         """
+        check_genuine(fold, version_id, reference, vouched=True)
         row = json.loads(fold.one("SELECT row FROM versions WHERE version_id = ?", version_id)[0])
         if row["path"] is None:
             return
@@ -420,11 +423,13 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
         RefusedError: A gate did not pass, and no override was given.
         GateFailedError: The stage can't be entered from the one that the version is in.
         ConflictError: It would be a canary beside nothing.
+        IntegrityError: The version is not what was registered.
     """
     version_id, model_id, number, *_ = version_row(fold, wish.ref)
     is_governed = production.governed(fold, model_id)
     now = stage_of(fold, version_id)
     reference = f"{quote(name_of(fold, model_id))}/{number}"
+    check_genuine(fold, version_id, reference, vouched=True)
     by_deployment = wish.by_alias or wish.deployment_id is not None
     if is_governed or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)

@@ -196,8 +196,7 @@ class Plan:
                 continue
             if kind == "name" and self._named_first(subject):
                 continue
-            # Who serves, and who is in production, is told of the model too: its faces change together.
-            if subject in hidden and kind not in ("alias", "traffic", "stage"):
+            if subject in hidden and kind not in ("alias", "traffic"):
                 continue
             if wrote <= self._reverts.undone.keys():
                 self._undone_by |= {self._reverts.undone[tx] for tx in wrote}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from headwater.access import TELEMETRY
 from headwater.access import protected as is_protected
 from headwater.keys import Verifier, verifies
 from headwater.signatures import Signature, digest_of, parse, summary
-from headwater.trust import Judge, Root
+from headwater.trust import Judge, Root, names_of, places_of
 
 __all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
 
@@ -122,8 +122,10 @@ def _land(
     judge = Judge(
         lambda sql, *given: connection.execute(sql, given).fetchall(),
         landings.root,
-        names={row["subject"]: row["value"] for row in new if row["kind"] == "name" and not row["prev"]},
-        events={row["event_id"]: (row["subject"], row["kind"], row["key"]) for row in new},
+        names=names_of(new),
+        events=places_of(new),
+        brought={row["event_id"] for direct, rows in parts if not direct for row in rows.values()},
+        until=position,
         verifies=landings.verifies,
     )
     verdicts: list[_Verdict] = []
@@ -138,6 +140,7 @@ def _land(
                 vouched |= {event: (digest, who) for event, digest in _endorsed(row).items()}
     for direct, rows in parts:
         verdicts += [] if direct else [_brought(judge, row, seal, vouched) for seal, row in rows.items()]
+    verdicts = list(_once(verdicts))
     _apply(connection, verdicts)
     line.keep(verdicts)
 
@@ -150,7 +153,6 @@ class _Line:
         self._position = position
         self._landings = landings
         known = [name for (name,) in connection.execute("SELECT branch FROM lines ORDER BY position")]
-        self._seen = {landings.root.branch, *known}
         self._current = known[-1] if known else landings.root.branch
 
     def reason(self, judge: Judge, row: Row, signature: Signature | None) -> str | None:
@@ -170,7 +172,7 @@ class _Line:
         if not judge.verified(row, signature, key["public"]):
             return "its signature is not one of this event in this lake"
         other = signature.branch != self._current
-        if other and (not apart or signature.branch in self._seen):
+        if other and (not apart or signature.branch == self._landings.root.branch):
             return f"it was signed for branch {signature.branch}"
         found = judge.refusal(row, signature.key_id)
         return None if found is None else found.message
@@ -178,8 +180,10 @@ class _Line:
     def keep(self, verdicts: Iterable[_Verdict]) -> None:
         """Note the branch that the line is from now on, by what has force."""
         for each in verdicts:
-            signature = parse(each.row["signature"])
-            if each.reason is None and signature is not None and signature.branch not in self._seen and each.alarm:
+            # Of telemetry, and of what a merge brought, nobody has verified that it was signed for that branch.
+            own = each.reason is None and each.alarm and each.row["kind"] not in TELEMETRY
+            signature = parse(each.row["signature"]) if own else None
+            if signature is not None and signature.branch != self._current:
                 self._connection.execute(
                     "INSERT OR IGNORE INTO lines VALUES (?, ?)", (self._position, signature.branch)
                 )
@@ -207,6 +211,18 @@ def _brought(judge: Judge, row: Row, seal: str, vouched: Mapping[str, tuple[str,
     return _Verdict(row, seal, reason, alarm=reason is not None)
 
 
+def _once(verdicts: Iterable[_Verdict]) -> Iterator[_Verdict]:
+    """Yield verdicts, where of several events of one ID one alone may have force: one that is signed, if there is."""
+    taken = set()
+    for each in sorted(verdicts, key=lambda each: (each.row["kind"] in TELEMETRY, each.seal)):
+        event = each.row["event_id"]
+        if each.reason is None and event in taken:
+            yield _Verdict(each.row, each.seal, "its ID is that of another event")
+            continue
+        taken |= set() if each.reason is not None else {event}
+        yield each
+
+
 def _endorsed(row: Row) -> dict[str, str]:
     try:
         return {str(event): str(digest) for event, digest in json.loads(row["value"] or "{}").items()}
@@ -216,12 +232,17 @@ def _endorsed(row: Row) -> dict[str, str]:
 
 def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None:
     honoured = [each for each in verdicts if each.reason is None]
-    replaced = [(event,) for each in honoured for event in each.row["prev"] or ()]
-    connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?)", replaced)
-    connection.executemany("UPDATE events SET standing = 0 WHERE event_id = ?", replaced)
+    replaced = [
+        (event, row["subject"], row["kind"], row["key"])
+        for row in (each.row for each in honoured)
+        for event in row["prev"] or ()
+    ]
+    connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?1)", [each[:1] for each in replaced])
     connection.executemany(
-        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
-        " NOT EXISTS (SELECT 1 FROM superseded WHERE event_id = ?1), ?11)",
+        "UPDATE events SET standing = 0 WHERE event_id = ? AND subject = ? AND kind = ? AND key = ?", replaced
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11)",
         [
             (
                 *(row["event_id"], row["subject"], row["kind"], row["key"], row["value"], json.dumps(row["prev"])),
@@ -230,6 +251,12 @@ def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None
             for each in honoured
             for row in (each.row,)
         ],
+    )
+    connection.executemany(
+        "UPDATE events SET standing = 0 WHERE event_id = ?1 AND ?1 IN (SELECT event_id FROM superseded) AND EXISTS"
+        " (SELECT 1 FROM events o, json_each(o.prev) p WHERE p.value = ?1"
+        " AND (o.subject, o.kind, o.key) = (events.subject, events.kind, events.key))",
+        [(each.row["event_id"],) for each in honoured],
     )
     for each in verdicts:
         if each.reason is not None:

@@ -85,7 +85,7 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "check-card": ("records", "Show what a version's card says, and what it lacks."),
         "watch": ("watch", "Look after what serves, and roll back what fails a live gate."),
         "history": ("history", "Tell the story of a model, newest first."),
-        "audit": ("audit", "Read all commits and events anew, and name what is not as it should be."),
+        "audit": ("audit", "Read all commits and events anew, and name what is wrong."),
         "role": ("trust", "Give and take roles: viewer, author, reviewer, deployer, admin."),
         "key": ("trust", "Make, enrol, revoke and list the keys that sign."),
         "notify": ("notify", "Tell others when a model is promoted, refused or rolled back."),
