@@ -33,6 +33,7 @@ __all__ = [
     "fold_files",
     "fold_rows",
     "unfold_commits",
+    "unfold_events",
     "unfold_rows",
     "unfolded_columns",
     "wipe",
@@ -130,14 +131,8 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
         Whether rows of other transactions may be missing now, which had the same keys.
     """
     name, key = UNFOLDED[table]
-    rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
-    if table == "events":
-        # Only what had force, or stood, ever took the place of anything.
-        rows = [each for row in rows for each in _held(connection, row)]
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
-    if table == "events":
-        _let_stand(connection, rows)
     if table == "batches":
         connection.execute(
             "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
@@ -146,12 +141,14 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
     return table == "models" and gone > 0
 
 
-def _held(connection: sqlite3.Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = connection.execute(
-        "SELECT event_id, tx, subject, kind, key, prev FROM events WHERE event_id = :event_id AND tx = :tx", row
-    )
-    names = ("event_id", "tx", *_OF_EVENTS)
-    return [dict(zip(names, (*each[:5], json.loads(each[5])), strict=True)) for each in found.fetchall()]
+def unfold_events(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
+    """Take the events of transactions out again: what is folded of them, whatever rows the table still has."""
+    rows = []
+    for tx in gone:
+        found = connection.execute("SELECT subject, kind, key, prev FROM events WHERE tx = ?", (tx,)).fetchall()
+        rows += [{**dict(zip(_OF_EVENTS, each, strict=True)), "prev": json.loads(each[3])} for each in found]
+        connection.execute("DELETE FROM events WHERE tx = ?", (tx,))
+    _let_stand(connection, rows)
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
@@ -170,20 +167,19 @@ UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "models": ("models", ("model_id",)),
     "model_versions": ("versions", ("version_id",)),
     "datasets": ("datasets", ("dataset_id",)),
-    "events": ("events", ("event_id",)),
     "runs": ("runs", ("run_id",)),
     "lineage": ("lineage", ("source", "relation", "target")),
     "deployments": ("deployments", ("deployment_id",)),
     "batches": ("batches", ("deployment_id", "digest")),
 }
-"""By table: what it is called in the folded state, and its key."""
+"""By table: what it is called in the folded state, and its key; of all that are folded but the events."""
 
 _OF_EVENTS = ("subject", "kind", "key", "prev")
 
 
 def unfolded_columns(table: str) -> list[str]:
     """Return the columns that `unfold_rows` needs of a table's rows."""
-    return ["tx", *UNFOLDED[table][1], *(_OF_EVENTS if table == "events" else ())]
+    return ["tx", *UNFOLDED[table][1]]
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:
