@@ -390,10 +390,12 @@ def main() -> int:
             arguments.picture.parent.mkdir(exist_ok=True)
             head, prediction = run(reg, Path(work), arguments.picture, arguments.rows)
             steps = count(13)
+            second = Path(work) / "signed"
+            second.mkdir()
             governed = governance.run(
                 partial(signed_lake, reg.url, arguments.storage_namespace),
                 read_flights(arguments.rows),
-                Path(work),
+                second,
                 say,
                 lambda title: step(next(steps), title),
             )

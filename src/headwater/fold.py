@@ -28,6 +28,7 @@ __all__ = [
     "SUBJECT",
     "TX",
     "before",
+    "clashes",
     "entries_of",
     "fold_commits",
     "fold_files",
@@ -66,6 +67,7 @@ CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
 CREATE TABLE versions (
     version_id TEXT PRIMARY KEY, model_id TEXT, version INTEGER, tx TEXT, row TEXT, files TEXT);
+CREATE TABLE clashing (version_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX versions_number ON versions (model_id, version);
 CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, name TEXT, semver TEXT, tx TEXT, row TEXT, files TEXT);
 CREATE INDEX datasets_name ON datasets (name, semver);
@@ -107,8 +109,8 @@ def wipe(connection: sqlite3.Connection) -> None:
     """Forget everything that was folded."""
     connection.execute("DELETE FROM info WHERE key <> 'format'")
     for name in (
-        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded", "refused", "lines"),
-        *("runs", "lineage", "deployments", "batches", "twice"),
+        *("logs", "files", "commits", "models", "versions", "clashing", "datasets", "events", "superseded"),
+        *("refused", "lines", "runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -274,13 +276,35 @@ def _fold_models(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any
 
 
 def _fold_versions(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
+    rows = list(rows)
+    new = connection.executemany(
         "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)",
         (
             (row["version_id"], row["model_id"], row["version"], row["tx"], _light(row), json.dumps(row["files"]))
             for row in rows
         ),
-    )
+    ).rowcount
+    for row in rows if new < len(rows) else ():
+        model_id, number, text, files = connection.execute(
+            "SELECT model_id, version, row, files FROM versions WHERE version_id = ?", (row["version_id"],)
+        ).fetchone()
+        there = json.loads(text) | {"model_id": model_id, "version": number, "files": json.loads(files)}
+        if _content(there) != _content(row):
+            connection.execute("INSERT OR IGNORE INTO clashing VALUES (?)", (row["version_id"],))
+
+
+def clashes(connection: sqlite3.Connection) -> int:
+    """Return how many versions have two rows of different content."""
+    return int(connection.execute("SELECT count(*) FROM clashing").fetchone()[0])
+
+
+_WHAT = ("model_id", "version", "digest", "size", "path", "external_url", "run_id", "actor", "recorded_at")
+
+
+def _content(row: Mapping[str, Any]) -> list[Any]:
+    """Return what must not differ between two rows of one version."""
+    files = sorted((each["path"], each["size"], each["sha256"]) for each in row["files"])
+    return [*(row[name] for name in _WHAT), files]
 
 
 def _fold_datasets(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "CHAMPION",
     "LEGAL",
     "PRODUCTION",
+    "STAGED_AS_CANARY",
     "STAGES",
     "Entry",
     "add_deployment",
@@ -39,6 +40,7 @@ __all__ = [
     "production_of",
     "put_in_production",
     "replaces",
+    "ruled",
     "serve",
     "serving_in",
     "set_canary",
@@ -67,6 +69,9 @@ LEGAL: Mapping[str, frozenset[str]] = {
 }
 """By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
 before, and a rollback alone brings an archived one back to production."""
+
+STAGED_AS_CANARY = frozenset({"none", "development", "archived"})
+"""The stages that a version leaves for `staging` when it becomes a canary: in these nothing serves."""
 
 Entry = Mapping[str, Any]
 """What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
@@ -159,7 +164,10 @@ _STOOD = """FROM events e LEFT JOIN commits c ON c.tx = e.tx WHERE e.subject = ?
 
 
 def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
-    """Return the versions that stand in production by each of the faces of that truth, which must be the same sets."""
+    """Return the versions that stand in production by each of the faces of that truth, which must be the same sets.
+
+    A version that was hidden with its promotion, as a revert does it, is in no stage until it comes back.
+    """
     live = [each for each in serving_in(fold, model_id) if each["mode"] == "live"]
     staged = fold.rows(
         "SELECT e.subject FROM versions v JOIN events e ON e.subject = v.version_id"
@@ -170,9 +178,10 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
     deployed = [
         fold.one("SELECT version_id FROM deployments WHERE deployment_id = ?", each["deployment_id"]) for each in live
     ]
+    serves = {each["version_id"] for each in live}
     return {
-        "traffic": {each["version_id"] for each in live},
-        "stage": {subject for (subject,) in staged},
+        "traffic": serves,
+        "stage": {subject for (subject,) in staged if subject in serves or not is_hidden(fold, subject)},
         CHAMPION: {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None},
         "deployments": {row[0] for row in deployed if row is not None},
     }
@@ -206,15 +215,22 @@ def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
 
 
 def governed(fold: Fold, model_id: str) -> bool:
-    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused."""
-    if fold.signed:
-        return True
+    """Return whether what is in production of a model is decided by more than whoever asks: by rules, or by keys."""
+    return fold.signed or ruled(fold, model_id)
+
+
+def ruled(fold: Fold, model_id: str) -> bool:
+    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused.
+
+    That whoever made a signed lake is its first admin is no rule yet.
+    """
     if any(value is not None for _, value in fold.standing(model_id, "policy")):
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
+    maker = fold.root.key_id if fold.root is not None else None
+    rows = fold.rows("SELECT DISTINCT subject, key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
+    return any(subject != maker and matches_any(fold, model_id, key.partition(" ")[2]) for subject, key in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------
@@ -305,7 +321,7 @@ def set_canary(
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
         add_deployment(tx, model_id, new, PRODUCTION, percent)
-        if stage_of(tx.fold, version_id) in ("none", "development"):
+        if stage_of(tx.fold, version_id) in STAGED_AS_CANARY:
             _enter(tx, version_id, "staging", reason)
     return chosen
 

@@ -26,6 +26,7 @@ from headwater.fold import (
     LANDED,
     SCHEMA,
     before,
+    clashes,
     fold_commits,
     fold_files,
     fold_rows,
@@ -461,7 +462,11 @@ class Folds:
                     if table == "events" and root is not None:
                         events += rows
                     else:
+                        known_clashes = clashes(connection)
                         fold_rows(connection, table, rows)
+                        if known is not None and clashes(connection) > known_clashes:
+                            # One of the two may be gone from the table: what is there now counts, for everybody.
+                            raise RefoldError
                 fold_files(connection, table, after)
             fold_commits(connection, new, commit)
             if root is not None:
@@ -575,7 +580,7 @@ class Folds:
             place = _position(connection, each.id)
             if place is None:
                 continue
-            if newest - place > newest // 2 + 100 or has_strays(connection):
+            if newest - place > newest // 2 + 100 or has_strays(connection) or clashes(connection):
                 return None
             if _root_of(connection) is not None and marking.found(self._lake, each.id) is None:
                 return None  # the lake was not made yet

@@ -22,7 +22,7 @@ _LOUD = {"override": "1;31"}
 @command("audit", ref=True, example="headwater audit\nheadwater audit --ref exp-42 --json")
 @option("--all", "everything", is_flag=True, help="Read the bytes of every model and dataset version.")
 def audit(session: Session, everything: bool) -> None:
-    """Read all commits and events anew, and name what is not as it should be.
+    """Read all commits and events anew, and name what is wrong.
 
     Signatures, keys and roles as of when each event landed; what events replace; what transactions say of their
     events; the chain of commits; whether tables lost rows; what is in production, and by which gates; and the bytes of

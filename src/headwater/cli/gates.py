@@ -75,7 +75,7 @@ def gates_show(session: Session, name: str) -> None:
             note("no gates stand before its stages: `headwater gates set NAME FILE` sets some")
         for each in found:
             told = f"# {each.subject}, set by {each.actor} at {moment(each.recorded_at)}, commit {each.commit[:12]}"
-            yield strong(told)
+            yield strong(told + (f": {each.reason}" if each.reason else ""))
             yield from (clean(line) for line in each.text.splitlines())
 
     session.emit(found, lines)
@@ -109,7 +109,7 @@ headwater gates check flights@1.2.0""",
 @option("--to", "stage", metavar="STAGE", help="The stage to enter; production unless given.")
 @option("--traffic", metavar="PERCENT", type=float, help="The share of production's requests that it would get.")
 def gates_check(session: Session, reference: str, stage: str | None, traffic: float | None) -> None:
-    """Ask every gate before a stage, as a promotion would; or every gate of a dataset.
+    """Ask every gate before a stage, or every gate of a dataset.
 
     A dataset is given as NAME@1.2.0, or dataset:NAME for its newest version. Nothing is written. Exit status 3 if a
     gate does not pass.

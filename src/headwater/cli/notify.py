@@ -67,7 +67,9 @@ def notify_add(
     secret_file: str | None,
     allow_private: bool,
 ) -> None:
-    """Have something done when something happens to a model, or to any whose name matches a pattern, from now on.
+    """Have something done when something happens to a model.
+
+    A pattern stands for every model whose name matches, from now on.
 
     What happens on the branch that this is added on is told. A command runs only on machines whose user allows it.
     """

@@ -86,9 +86,9 @@ def traffic(
 )
 @_reason
 def rollback(session: Session, name: str, version: int | None, reason: str | None) -> None:
-    """Bring back the version that was in production before, to all requests.
+    """Bring back the version that was in production before.
 
-    With a canary beside the version in production, the canary ends. No gate is asked.
+    It gets all requests. With a canary beside the version in production, the canary ends instead. No gate is asked.
     """
     with session.open() as registry:
         found = registry.rollback(name, version, reason=reason)

@@ -94,7 +94,7 @@ def approve(session: Session, reference: str, stage: str, withdraw: bool, reason
 @command("approvals", ref=True, example="headwater approvals flight-delay/7")
 @argument("reference", "MODELREF", complete="version")
 def approvals(session: Session, reference: str) -> None:
-    """List who said that a version may enter a stage, and who took it back."""
+    """List who said that a version may enter a stage."""
     with session.open() as registry:
         found = registry.approvals(reference)
     session.emit(found, lambda: _approvals(found))
@@ -116,7 +116,7 @@ def _approvals(found: list[Approval]) -> Iterable[str]:
 @command("check-card", ref=True, example="headwater check-card flight-delay/7")
 @argument("reference", "MODELREF", complete="version")
 def check_card(session: Session, reference: str) -> None:
-    """Show what a version's card says, and what it lacks to be complete.
+    """Show what a version's card says, and what it lacks.
 
     Exit status 3 if something is missing.
     """

@@ -113,7 +113,10 @@ def key() -> None:
 @option("--name", metavar="NAME", help="Whose it is; who acts, by default.")
 @option("--passphrase", is_flag=True, help="Ask for a passphrase, or take $HEADWATER_KEY_PASSPHRASE, to encrypt it.")
 def key_new(session: Session, name: str | None, passphrase: bool) -> None:
-    """Make a key on this machine, and print the public one, which an admin enrols in a lake."""
+    """Make a key on this machine, and print the public one.
+
+    An admin enrols that in a lake: headwater key add.
+    """
     import os
 
     from headwater import config, keys
@@ -142,9 +145,9 @@ def key_new(session: Session, name: str | None, passphrase: bool) -> None:
 @argument("public", "[PUBLIC|FILE]", required=False)
 @_reason
 def key_add(session: Session, name: str, public: str | None, reason: str | None) -> None:
-    """Enrol somebody's public key in a signed lake: what it signs is his from now on.
+    """Enrol somebody's public key in a signed lake.
 
-    Without PUBLIC, the public key that this machine has of him.
+    What it signs is his from now on. Without PUBLIC, the public key that this machine has of him.
     """
     from pathlib import Path
 
@@ -161,7 +164,10 @@ def key_add(session: Session, name: str, public: str | None, reason: str | None)
 @argument("which", "NAME|ID")
 @_reason
 def key_revoke(session: Session, which: str, reason: str | None) -> None:
-    """Revoke somebody's keys, or one; what they signed before stays, what they sign from now on has no force."""
+    """Revoke somebody's keys, or one of them.
+
+    What they signed before stays; what they sign from now on has no force.
+    """
     with session.open() as registry:
         found = registry.revoke_key(which, reason=reason)
     session.emit(
