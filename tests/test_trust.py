@@ -531,6 +531,31 @@ def test_any_commit_is_judged_the_same_from_whatever_there_is(
     seeded.close()
 
 
+# -- undoing --------------------------------------------------------------------------------------------------------
+def test_a_grant_is_undone_by_revoking(flight: Registry, acting: As) -> None:
+    keys.make("dora")
+    flight.grant("deployer", "dora", "toy-*")
+    granted = flight.head
+    done = flight.revert(granted)
+    assert [(each.kind, each.before, each.after) for each in done.changes] == [("role", "granted", "revoked")]
+    assert [each for each in flight.roles() if each.name == "dora"] == []
+    listed = flight.keys()
+    assert [each.enrolled for each in listed if each.name == "dora"] == [True]
+    assert refused(flight) == []
+    with pytest.raises(PermissionDeniedError, match="dora may not"):
+        acting("dora").register("toy-a", "model.bin")
+    assert done.commit is not None
+    flight.revert(done.commit)
+    acting("dora").register("toy-a", "model.bin")
+    flight.revoke_role("deployer", "dora", "toy-*")
+    flight.revert(flight.head)
+    assert [each.role for each in flight.roles() if each.name == "dora"] == ["deployer"]
+    flight.revoke_key("dora")
+    with pytest.raises(InvalidInputError, match="there is nothing in commit") as caught:
+        flight.revert(flight.head)
+    assert caught.value.hint == "`headwater key revoke` ends what a key may sign"
+
+
 # -- what has no events ---------------------------------------------------------------------------------------------
 def test_whatever_is_written_needs_a_key_and_a_role(flight: Registry, acting: As) -> None:
     """Rows without events are what gates read: datasets, metrics, predictions."""
