@@ -50,7 +50,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 7
+FORMAT = 8
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -212,16 +212,18 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
-    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
+    position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
-        # Machines' clocks differ; a branch's own time never goes backwards.
-        clock = max(clock, landing.micros)
+        # Machines' clocks differ; a branch's own time never goes backwards. A commit of the lake's own, as its first is,
+        # sets no clock: in a copy, everything that was copied is older.
+        now = max(clock, landing.micros)
+        clock = now if AT in landing.metadata else clock
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, clock, position)
+                landed[commit] = (landing.id, now, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(

@@ -93,6 +93,7 @@ class Promotions:
         override: str | None = None,
         reason: str | None = None,
         kind: str = "promote",
+        straight: bool = False,
     ) -> Promotion:
         """Let a version enter a stage. See `Registry.promote`.
 
@@ -103,6 +104,8 @@ class Promotions:
             override: Why gates that fail are passed over.
             reason: Why.
             kind: What the log calls it.
+            straight: Whether it enters production from where it is: staging's gates are asked, and it is not written
+                that it was there. So somebody who may promote takes again what others did on another branch.
         """
         ref = parse_model(reference)
         if to not in STAGES or to == "none":
@@ -117,7 +120,7 @@ class Promotions:
             raise InvalidInputError("an override needs a reason", hint='write --override "why"')
         if to == PRODUCTION:
             self._check_bytes(ref)
-        return self._run(kind, _Wish(ref, to, percent, override, reason))
+        return self._run(kind, _Wish(ref, to, percent, override, reason, straight=straight))
 
     def stage(self, reference: str, stage: str, *, reason: str | None = None) -> Promotion:
         """Move a version to a stage by hand. See `Registry.stage`."""
@@ -333,7 +336,12 @@ class Promotions:
                 tx.message = f"give {reference} {share:g} % of production's requests"
         else:
             made = production.put_in_production(
-                tx, model_id, version_id, reason=wish.reason, deployment_id=wish.deployment_id
+                tx,
+                model_id,
+                version_id,
+                reason=wish.reason,
+                deployment_id=wish.deployment_id,
+                straight=wish.straight,
             )
             if made is None and wish.reason is not None:
                 tx.event(model_id, "alias", version_id, key=CHAMPION, reason=wish.reason)
@@ -409,6 +417,7 @@ class _Wish:
     reason: str | None
     by_alias: bool = False
     by_traffic: bool = False
+    straight: bool = False
     deployment_id: str | None = None
     given: float | None = None
     """Of a live deployment: the share that somebody named."""
@@ -436,7 +445,11 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
     reference = f"{quote(name_of(fold, model_id))}/{number}"
     check_genuine(fold, version_id, reference, vouched=True)
     by_deployment = wish.by_alias or wish.deployment_id is not None
-    if is_governed or not (by_deployment or wish.by_traffic):
+    if wish.straight and now in ("none", "development"):
+        staged = gates.evaluate(context, fold, version_id=version_id, stage="staging", traffic=None, memo=memo)
+        if not staged.passed:
+            raise RefusedError(staged)
+    elif is_governed or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)
     if wish.to == "archived" and now != wish.to:
         _check_serves_not(fold, model_id, version_id, reference)
