@@ -7,6 +7,7 @@ regression: where it can be told how sure a drop is, only what is left of it at 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +41,21 @@ __all__ = ["regression"]
 CONFIDENCE = 0.95
 
 _LOWER = (
-    *("loss", "error", "rmse", "mae", "mse", "mape", "brier", "perplexity", "latency", "deviance", "wer", "cer"),
-    *("ece", "divergence"),
+    *("loss", "losses", "error", "errors", "rmse", "mae", "mse", "mape", "smape", "wape", "mase", "medae"),
+    *("msle", "rmsle", "rmspe", "rmsd", "crps", "pinball", "hinge", "brier", "perplexity", "ppl", "nll", "entropy"),
+    *("deviance", "divergence", "kl", "kld", "jsd", "wasserstein", "fid", "distance", "ece", "mce"),
+    *("eer", "wer", "cer", "ter", "der", "misclassification", "mistakes", "fpr", "fnr", "fdr"),
+    *("regret", "cost", "costs", "latency", "duration", "seconds", "ms", "p50", "p90", "p95", "p99"),
 )
 """Words of metrics of which less is better."""
+
+_LOWER_PHRASES = (
+    *("false_positive", "false_negative", "false_discovery", "false_alarm", "miss_rate"),
+    *("negative_log_likelihood", "neg_log_likelihood"),
+)
+
+_HIGHER = ("accuracy", "acc", "auc", "recall", "precision", "f1", "reduction", "improvement", "gain", "free", "skill")
+"""Words of metrics of which more is better, whatever else their names say: a reduction of the loss."""
 
 _RATES = ("accuracy", "acc", "error_rate", "hit_rate", "misclassification_rate", "zero_one_loss")
 """Metrics that are a share of all rows: of these, and of no others, the number of rows says how sure they are."""
@@ -169,7 +181,13 @@ def _both(ask: Ask, production: str, dataset_id: str) -> tuple[Evaluated | None,
 
 
 def _is_lower_better(key: str) -> bool:
-    words = key.lower().replace("-", "_").replace(".", "_").replace("/", "_").replace(" ", "_").split("_")
+    plain_key = re.sub(r"[^a-z0-9]+", "_", key.lower())
+    if any(phrase in plain_key for phrase in _LOWER_PHRASES):
+        return True
+    words = plain_key.split("_")
+    # scikit-learn's scorers are turned around so that more is better: neg_log_loss.
+    if words[0] == "neg" or any(word in _HIGHER for word in words):
+        return False
     return any(word in _LOWER or word.endswith(("loss", "rmse")) for word in words)
 
 
@@ -217,7 +235,8 @@ def _from_predictions(
     options = ask.gate.options
     confidence = options.get("confidence", CONFIDENCE)
     memo = (
-        *("paired", key, before.digest, after.digest, tuple(map(tuple, slices or ())), lower, confidence),
+        *("paired", key, before.digest, after.digest, before.positive, tuple(map(tuple, slices or ()))),
+        *(lower, confidence),
         *(options["max_regression"], options.get("min_rows", FEWEST_ROWS)),
     )
     if memo not in ask.memo:
