@@ -473,6 +473,8 @@ def test_a_tolerance_is_met_by_what_people_type(model: Registry, tmp_path: Path)
         ("error_free_rate", "", False),
         ("error_recall", "", False),
         ("loss_reduction", "", False),
+        ("recall_error", "", True),
+        ("f1_loss", "", True),
         ("rmse", "lower_is_better = false\n", False),
     ],
 )
