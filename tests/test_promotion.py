@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.command_line import CommandLine
 
+import headwater
 from headwater import ConflictError, GateFailedError, InvalidInputError, NotFoundError, Registry
 from headwater.errors import IntegrityError
 from headwater.production import faces
@@ -298,3 +299,28 @@ def test_reverting_a_merge_that_brought_a_promoted_version_leaves_one_truth(thre
     three.revert(again.commit)
     three.undelete("m/4")
     assert state(three) == (["production", "none", "none", "archived"], {1: 100.0}, "1")
+
+
+def test_an_altered_artifact_becomes_no_champion_and_is_not_deployed(three: Registry) -> None:
+    path = three.get("m/1").path
+    (file,) = three.files("m/1")
+    three._context.write("tamper", lambda tx: tx.put(f"{path}{file.path}", b"another"))
+    for move in (
+        lambda: three.set_alias("m", "champion", 1),
+        lambda: three.deploy("m/1", "production"),
+        lambda: three.deploy("m/1", "production", "canary", 5),
+    ):
+        with pytest.raises(IntegrityError):
+            move()
+    assert state(three) == (["none", "none", "none"], {}, None)
+
+
+def test_who_made_a_signed_lake_and_is_alone_in_it_is_a_beginner_too(signed_url: str, tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("weights")
+    with headwater.open(signed_url, actor="root") as root:
+        root.register("m", tmp_path / "artifact")
+        root.register("m", tmp_path / "artifact")
+        root.set_alias("m", "champion", 1)
+        assert root.deploy("m/2", "production").traffic == 100.0
+        assert [each.stage for each in reversed(root.versions("m"))] == ["archived", "production"]
+        assert root.audit().clean

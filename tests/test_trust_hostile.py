@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.forging import commit_of, event, events_of, put_rows, signed
+from tests.forging import commit_of, drop_rows, event, events_of, put_rows, signed
 from tests.test_trust import As, acting, cold, flight, ids, refused, root, state  # noqa: F401
 
 from headwater import keys
-from headwater.errors import IntegrityError, NotFoundError, PermissionDeniedError
+from headwater.errors import HeadwaterError, IntegrityError, NotFoundError, PermissionDeniedError
 from headwater.ids import new_id
 from headwater.registry import Registry
+from headwater.state import Folds
 from headwater.transaction import Transaction
 
 
@@ -126,6 +129,105 @@ def test_the_marker_is_not_gone_back_to(flight: Registry, acting: As) -> None:
         bare = fold.judge()
         bare.rows = lambda sql, *given: [] if "standing AND" in sql else fold.rows(sql, *given)
         assert (bare.roles(key_id), bare.key(key_id)) == ([], None)
+
+
+# -- rows that are gone -----------------------------------------------------------------------------------------------
+def test_rows_that_are_gone_are_read_from_their_commits(flight: Registry, acting: As, tmp_path: Path) -> None:
+    acting("carol").promote("flight-delay/2", "production")
+    flight.revoke_key("carol")
+    gone = {tx_of(flight, "promote"), tx_of(flight, "key"), tx_of(flight, "stage")}
+    lake = flight._context.lake
+    # Of one transaction a part, of the others all.
+    part = tx_of(flight, "stage")
+    assert (
+        drop_rows(lake, tmp_path, lambda row: row["tx"] in gone and (row["tx"] != part or row["kind"] == "stage")) > 2
+    )
+    with flight._context.reading() as fold:
+        warm = state(fold)
+        assert fold.value(ids(flight)[0], "alias", "champion") == ids(flight)[1][2]
+    assert cold(flight, tmp_path) == warm
+    # A colder reader is as strict as everybody else, and the audit tells what is gone.
+    fresh = Folds(lake, tmp_path / "fresh")
+    with fresh.at_head("main") as fold:
+        assert fold.judge().key(keys.signer("carol").key_id)["revoked"]
+    fresh.close()
+    found = flight.audit()
+    assert {each.kind for each in found.findings} >= {"gap"}
+    # Going back from there, and writing on, is the same for both.
+    with flight.at("main~2")._context.reading() as fold:
+        assert fold.value(ids(flight)[0], "alias", "champion") == ids(flight)[1][2]
+    acting("alice").tag("flight-delay", {"a": "b"})
+    same(flight, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cold_and_warm_agree_whatever_is_forged(flight: Registry, acting: As, tmp_path: Path, seed: int) -> None:
+    choose = random.Random(seed)
+    lake, (model_id, versions) = flight._context.lake, ids(flight)
+    flight.create_branch("exp")
+    alice, beyond = acting("alice"), acting("alice", branch="exp")
+    beyond.register("flight-new", "model.bin")
+    new = beyond.versions("flight-new")[0]
+
+    def forged(branch: str) -> None:
+        rows = events_of(flight.branch(branch))
+        made: list[dict[str, Any]] = []
+        for _ in range(choose.choice((1, 1, 2))):
+            old = choose.choice(rows + made)
+            row = event(
+                choose.choice((model_id, versions[2], new.model_id, new.version_id, old["subject"])),
+                choose.choice(("alias", "stage", "tag", "param", "tombstone", "policy", "key", old["kind"])),
+                choose.choice((versions[1], versions[2], new.version_id, "production", None, "hidden", old["value"])),
+                key=choose.choice(("", "champion", "t", old["key"])),
+                prev=choose.choice(([], [old["event_id"]], [choose.choice(rows)["event_id"]])),
+            )
+            if choose.random() < 0.3:
+                row["event_id"] = choose.choice(rows + made)["event_id"]
+            row["tx"] = made[0]["tx"] if made else choose.choice((row["tx"], row["tx"], old["tx"]))
+            if choose.random() < 0.7:
+                row = signed(flight.branch(branch), row, choose.choice(("alice", "carol", "root", "mallory")), branch)
+            made.append(row)
+        metadata = commit_of(made) if choose.random() < 0.8 else None
+        put_rows(lake, tmp_path, made, metadata, branch=branch)
+
+    def dropped() -> None:
+        gone = choose.choice([row["tx"] for row in events_of(flight)])
+        drop_rows(lake, tmp_path, lambda row: row["tx"] == gone and choose.random() < 0.8)
+
+    def merged() -> None:
+        with suppress(HeadwaterError):
+            alice.merge("exp", ours=True)
+
+    def honest() -> None:
+        with suppress(HeadwaterError):
+            choose.choice((alice, beyond)).tag("flight-delay", {"t": str(choose.random())})
+
+    moves = [lambda: forged("main"), lambda: forged("exp"), dropped, merged, honest]
+    for _ in range(8):
+        choose.choices(moves, (4, 3, 1, 2, 2))[0]()
+        if choose.random() < 0.5:
+            for branch in ("main", "exp"):
+                with flight.branch(branch)._context.reading():
+                    pass
+    for branch in ("main", "exp"):
+        with flight.branch(branch)._context.reading() as fold:
+            warm = state(fold)
+        found = cold(flight.branch(branch), tmp_path)
+        # Rows of no transaction, that were taken out again, are remembered by who has seen them.
+        for each in (warm, found):
+            each["refused"] = [row for row in each["refused"] if not row[5]]
+        assert warm == found
+    # Who comes from a later head to an earlier commit, as when he is asked about the past.
+    earlier = [each.id for each in lake.log(lake.head("main"), first_parent=True)][3]
+    back, fresh = Folds(lake, tmp_path / "back"), Folds(lake, tmp_path / "fresh")
+    with back.at_head("main"):
+        pass
+    with back.at(earlier) as fold, fresh.at(earlier) as other:
+        assert [state(fold)[name] for name in ("events", "lines")] == [
+            state(other)[name] for name in ("events", "lines")
+        ]
+    back.close()
+    fresh.close()
 
 
 # -- what is not there ------------------------------------------------------------------------------------------------

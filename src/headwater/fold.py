@@ -34,6 +34,7 @@ __all__ = [
     "fold_files",
     "fold_rows",
     "unfold_commits",
+    "unfold_events",
     "unfold_rows",
     "unfolded_columns",
     "wipe",
@@ -46,7 +47,7 @@ SUBJECT, ACTOR = "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 7
+FORMAT = 8
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -129,14 +130,8 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
         Whether rows of other transactions may be missing now, which had the same keys.
     """
     name, key = UNFOLDED[table]
-    rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
-    if table == "events":
-        # Only what had force, or stood, ever took the place of anything.
-        rows = [each for row in rows for each in _held(connection, row)]
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
-    if table == "events":
-        _let_stand(connection, rows)
     if table == "batches":
         connection.execute(
             "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
@@ -145,12 +140,14 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
     return table == "models" and gone > 0
 
 
-def _held(connection: sqlite3.Connection, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = connection.execute(
-        "SELECT event_id, tx, subject, kind, key, prev FROM events WHERE event_id = :event_id AND tx = :tx", row
-    )
-    names = ("event_id", "tx", *_OF_EVENTS)
-    return [dict(zip(names, (*each[:5], json.loads(each[5])), strict=True)) for each in found.fetchall()]
+def unfold_events(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
+    """Take the events of transactions out again: what is folded of them, whatever rows the table still has."""
+    rows = []
+    for tx in gone:
+        found = connection.execute("SELECT subject, kind, key, prev FROM events WHERE tx = ?", (tx,)).fetchall()
+        rows += [{**dict(zip(_OF_EVENTS, each, strict=True)), "prev": json.loads(each[3])} for each in found]
+        connection.execute("DELETE FROM events WHERE tx = ?", (tx,))
+    _let_stand(connection, rows)
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
@@ -169,20 +166,19 @@ UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "models": ("models", ("model_id",)),
     "model_versions": ("versions", ("version_id",)),
     "datasets": ("datasets", ("dataset_id",)),
-    "events": ("events", ("event_id",)),
     "runs": ("runs", ("run_id",)),
     "lineage": ("lineage", ("source", "relation", "target")),
     "deployments": ("deployments", ("deployment_id",)),
     "batches": ("batches", ("deployment_id", "digest")),
 }
-"""By table: what it is called in the folded state, and its key."""
+"""By table: what it is called in the folded state, and its key; of all that are folded but the events."""
 
 _OF_EVENTS = ("subject", "kind", "key", "prev")
 
 
 def unfolded_columns(table: str) -> list[str]:
     """Return the columns that `unfold_rows` needs of a table's rows."""
-    return ["tx", *UNFOLDED[table][1], *(_OF_EVENTS if table == "events" else ())]
+    return ["tx", *UNFOLDED[table][1]]
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:
@@ -214,16 +210,18 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
-    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
+    position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
-        # Machines' clocks differ; a branch's own time never goes backwards.
-        clock = max(clock, landing.micros)
+        # Machines' clocks differ; a branch's own time never goes backwards. A commit of the lake's own, as its first is,
+        # sets no clock: in a copy, everything that was copied is older.
+        now = max(clock, landing.micros)
+        clock = now if AT in landing.metadata else clock
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, clock, position)
+                landed[commit] = (landing.id, now, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(

@@ -32,6 +32,10 @@ _LOOKED_FOR = 100
 """Files of an artifact up to which a rollback looks whether they are there; whoever loads them checks their bytes."""
 
 
+_READ_AT_ONCE = 64 << 20
+"""Bytes of an artifact that are read before it goes into production, also where nobody asked for gates."""
+
+
 class RefusedError(GateFailedError):
     """Gates did not pass; nothing was promoted, and the refusal was recorded.
 
@@ -89,6 +93,7 @@ class Promotions:
         override: str | None = None,
         reason: str | None = None,
         kind: str = "promote",
+        straight: bool = False,
     ) -> Promotion:
         """Let a version enter a stage. See `Registry.promote`.
 
@@ -99,6 +104,8 @@ class Promotions:
             override: Why gates that fail are passed over.
             reason: Why.
             kind: What the log calls it.
+            straight: Whether it enters production from where it is: staging's gates are asked, and it is not written
+                that it was there. So somebody who may promote takes again what others did on another branch.
         """
         ref = parse_model(reference)
         if to not in STAGES or to == "none":
@@ -113,7 +120,7 @@ class Promotions:
             raise InvalidInputError("an override needs a reason", hint='write --override "why"')
         if to == PRODUCTION:
             self._check_bytes(ref)
-        return self._run(kind, _Wish(ref, to, percent, override, reason))
+        return self._run(kind, _Wish(ref, to, percent, override, reason, straight=straight))
 
     def stage(self, reference: str, stage: str, *, reason: str | None = None) -> Promotion:
         """Move a version to a stage by hand. See `Registry.stage`."""
@@ -127,8 +134,7 @@ class Promotions:
         """Make a version the champion, which is to put it into production."""
         ref = ModelRef(_bare(name), version=version)
         _check_reason(reason)
-        if self._is_governed(ref):
-            self._check_bytes(ref)
+        self._check_bytes(ref, quickly=True)
         self._run("alias", _Wish(ref, PRODUCTION, None, None, reason, by_alias=True))
 
     def deploy(
@@ -136,8 +142,7 @@ class Promotions:
     ) -> None:
         """Deploy a version to production, live or as a canary: the same as to promote it."""
         ref = parse_model(reference)
-        if self._is_governed(ref):
-            self._check_bytes(ref)
+        self._check_bytes(ref, quickly=True)
         share = percent if canary else None
         wish = _Wish(ref, PRODUCTION, share, None, reason, deployment_id=deployment_id, given=percent)
         self._run("deploy", wish)
@@ -163,19 +168,22 @@ class Promotions:
 
         self._context.write(kind, work)
 
-    def _is_governed(self, ref: ModelRef) -> bool:
-        with self._context.reading() as fold:
-            return production.governed(fold, version_row(fold, ref)[1])
-
-    def _check_bytes(self, ref: ModelRef) -> None:
+    def _check_bytes(self, ref: ModelRef, *, quickly: bool = False) -> None:
         """Make sure that the artifact is what was registered.
+
+        Args:
+            ref: The version.
+            quickly: Whether, where a model has no rules, bytes that take long to read are left to those who pull them.
 
         Raises:
             IntegrityError: It is not.
         """
         with self._context.reading() as fold:
-            version_row(fold, ref)
-        self._versions.verify(str(ref))
+            _, model_id, _, _, row, *_ = version_row(fold, ref)
+            size = json.loads(row)["size"]
+            quickly = quickly and not production.ruled(fold, model_id)
+        if not quickly or (size is not None and size <= _READ_AT_ONCE):
+            self._versions.verify(str(ref))
 
     # -- traffic ------------------------------------------------------------------------------------------------
     def traffic(
@@ -328,7 +336,12 @@ class Promotions:
                 tx.message = f"give {reference} {share:g} % of production's requests"
         else:
             made = production.put_in_production(
-                tx, model_id, version_id, reason=wish.reason, deployment_id=wish.deployment_id
+                tx,
+                model_id,
+                version_id,
+                reason=wish.reason,
+                deployment_id=wish.deployment_id,
+                straight=wish.straight,
             )
             if made is None and wish.reason is not None:
                 tx.event(model_id, "alias", version_id, key=CHAMPION, reason=wish.reason)
@@ -404,6 +417,7 @@ class _Wish:
     reason: str | None
     by_alias: bool = False
     by_traffic: bool = False
+    straight: bool = False
     deployment_id: str | None = None
     given: float | None = None
     """Of a live deployment: the share that somebody named."""
@@ -426,12 +440,16 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
         IntegrityError: The version is not what was registered.
     """
     version_id, model_id, number, *_ = version_row(fold, wish.ref)
-    is_governed = production.governed(fold, model_id)
+    is_governed = production.ruled(fold, model_id)
     now = stage_of(fold, version_id)
     reference = f"{quote(name_of(fold, model_id))}/{number}"
     check_genuine(fold, version_id, reference, vouched=True)
     by_deployment = wish.by_alias or wish.deployment_id is not None
-    if is_governed or not (by_deployment or wish.by_traffic):
+    if wish.straight and now in ("none", "development"):
+        staged = gates.evaluate(context, fold, version_id=version_id, stage="staging", traffic=None, memo=memo)
+        if not staged.passed:
+            raise RefusedError(staged)
+    elif is_governed or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)
     if wish.to == "archived" and now != wish.to:
         _check_serves_not(fold, model_id, version_id, reference)

@@ -65,15 +65,19 @@ def fold_judged(connection: sqlite3.Connection, rows: Iterable[Row], landings: L
     Raises:
         RefoldError: They can't be added to what was judged: begin with an empty state.
     """
-    new: dict[str, dict[str, Row]] = {}
+    if connection.execute(_BEFORE_ITS_LANDING, (landings.after,)).fetchone():
+        raise RefoldError
+    new: dict[str, dict[str, Row]] = {tx: {} for (tx,) in connection.execute(_COUNTED, (landings.after,))}
+    held = _Held(connection, landings, set(new))
     for row in rows:
         seal = digest_of(row)
         if not connection.execute(_KNOWN, (row["event_id"], seal)).fetchone():
             new.setdefault(row["tx"], {})[seal] = row
     placed: dict[int, list[tuple[bool, dict[str, Row]]]] = {}
     strays: list[_Verdict] = []
-    for tx, found in new.items():
-        genuine, position, direct = _placed(connection, tx, found, landings, strays)
+    # The newest first: where rows are gone, its commit is likely to hold those of the others too.
+    for tx, found in reversed(new.items()):
+        genuine, position, direct = _placed(connection, tx, found, landings, held, strays)
         if genuine:
             if position <= landings.after:
                 raise RefoldError
@@ -88,8 +92,46 @@ _KNOWN = """SELECT 1 FROM events WHERE (event_id, seal) = (?1, ?2)
     UNION ALL SELECT 1 FROM refused WHERE (event_id, seal) = (?1, ?2)"""
 
 
+_COUNTED = """SELECT c.tx FROM commits c LEFT JOIN commits l ON l.id = c.landed
+    WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %' AND (l.id = c.id OR l.kind IS NOT 'move')
+    AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = c.tx AND o.position <= ?1)
+    GROUP BY c.tx ORDER BY min(c.position)"""
+"""Transactions that landed after a position and say that they have events; none that a branch was moved away from."""
+
+_BEFORE_ITS_LANDING = """SELECT 1 FROM refused r JOIN commits c ON c.tx = r.tx WHERE r.stray AND c.position > ?1
+    AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = r.tx AND o.position <= ?1)"""
+"""Rows that nobody knew what to make of, and whose transaction has landed now."""
+
+
+class _Held:
+    """Events of transactions as their commits hold them, read where the rows of the events are not those."""
+
+    def __init__(self, connection: sqlite3.Connection, landings: Landings, wanted: set[str]) -> None:
+        self._connection = connection
+        self._landings = landings
+        self._wanted = wanted
+        self._rows: dict[str, dict[str, Row]] = {}
+
+    def of(self, tx: str, commit: str, said: str | None) -> dict[str, Row] | None:
+        """Return a transaction's events by digest, or None where its commit does not hold what it says."""
+        if summary(self._rows.get(tx, ())) != said:
+            here: dict[str, dict[str, Row]] = {tx: {}}
+            for row in self._landings.held(commit):
+                if row["tx"] == tx or row["tx"] in self._wanted:
+                    here.setdefault(row["tx"], {})[digest_of(row)] = row
+            # What this commit has of other transactions is a guess: theirs is asked where it does not add up.
+            self._rows = {**here, **self._rows, tx: here[tx]}
+        found = self._rows[tx]
+        return found if summary(found) == said else None
+
+
 def _placed(
-    connection: sqlite3.Connection, tx: str, found: dict[str, Row], landings: Landings, strays: list[_Verdict]
+    connection: sqlite3.Connection,
+    tx: str,
+    found: dict[str, Row],
+    landings: Landings,
+    held: _Held,
+    strays: list[_Verdict],
 ) -> tuple[dict[str, Row], int, bool]:
     """Return which events of a transaction its commit held, the position of that, and if it landed by itself."""
     commit = connection.execute(
@@ -103,14 +145,16 @@ def _placed(
     name, position, said, direct = commit
     if summary(found) == said:
         return found, position, bool(direct)
-    held = {digest_of(row): row for row in landings.held(name) if row["tx"] == tx}
-    if summary(held) != said:
+    there = held.of(tx, name, said)
+    if there is None:
         reason = f"commit {name[:12]} does not hold the events that it says"
         strays += [_Verdict(row, seal, reason) for seal, row in found.items()]
         return {}, -1, False
     reason = f"commit {name[:12]} did not hold it"
-    strays += [_Verdict(row, seal, reason) for seal, row in found.items() if seal not in held]
-    return {seal: row for seal, row in found.items() if seal in held}, position, bool(direct)
+    strays += [_Verdict(row, seal, reason) for seal, row in found.items() if seal not in there]
+    # Whose rows are gone from the table has force all the same: who has read them already goes on as before.
+    late = position <= landings.after
+    return {seal: row for seal, row in there.items() if not late or seal in found}, position, bool(direct)
 
 
 def _land(
