@@ -12,7 +12,7 @@ from typing import Any
 
 from headwater.access import ROLES
 from headwater.errors import InvalidInputError
-from headwater.names import shown
+from headwater.names import check_text, shown
 from headwater.policy_lines import Path, line_of, lines_of
 from headwater.policy_options import (
     KEYS_OF_DATA,
@@ -102,9 +102,9 @@ def parse_policy(text: str, *, source: str = "gates.toml", dataset: bool = False
     Raises:
         InvalidInputError: It is no TOML, or says something that no gate can; the message names the line.
     """
+    check_text(text, "policy")
     if len(text) > _LONGEST:
         raise InvalidInputError(f"{source} has {len(text):,} characters, and {_LONGEST:,} are allowed")
-    _check_characters(text, source)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -116,26 +116,6 @@ def parse_policy(text: str, *, source: str = "gates.toml", dataset: bool = False
     if dataset:
         return Policy(text, digest, datasets=reader.dataset(document))
     return Policy(text, digest, reader.stages(document))
-
-
-def _check_characters(text: str, source: str) -> None:
-    """Make sure that a text can be read and stored.
-
-    Raises:
-        InvalidInputError: It can't; the message names the line.
-    """
-    if text.startswith("\ufeff"):
-        raise InvalidInputError(
-            f"{source}:1: this begins with a byte order mark, which TOML does not have",
-            hint="save it as UTF-8 without one",
-        )
-    wrong = re.search("[\0\ud800-\udfff]", text)
-    if wrong is not None:
-        line = text.count("\n", 0, wrong.start()) + 1
-        raise InvalidInputError(
-            f"{source}:{line}: this is not text: it has the character U+{ord(wrong[0]):04X}",
-            hint="write the policy as TOML in UTF-8",
-        )
 
 
 def _no_toml(text: str, source: str, told: str) -> InvalidInputError:
