@@ -326,6 +326,26 @@ def test_an_event_for_another_branch_does_not_ruin_one(flight: Registry, acting:
     same(exp, tmp_path)
 
 
+def test_the_default_branch_is_judged_as_such_wherever_it_is_moved(
+    flight: Registry, acting: As, tmp_path: Path
+) -> None:
+    flight.create_branch("exp")
+    acting("alice", branch="exp").tag("flight-delay", {"a": "b"})
+    exp = flight.branch("exp")
+    assert exp.models()[0].tags == {"a": "b"}
+    lake = flight._context.lake
+    lake.move_branch("main", exp.head, expected=lake.head("main"))
+    folds = Folds(lake, tmp_path / "seeded")
+    with folds.at_head("exp"):
+        pass
+    with folds.at_head("main") as fold:
+        assert state(fold) == cold(flight, tmp_path)
+        assert fold.rows("SELECT reason FROM refused") == [("it was signed for branch exp",)]
+    folds.close()
+    acting("alice").tag("flight-delay", {"c": "d"})
+    assert flight.models()[0].tags == {"c": "d"}
+
+
 # -- rights -----------------------------------------------------------------------------------------------------------
 def test_a_key_is_revoked_by_who_governs_though_nobody_has_it(root: Registry, acting: As, tmp_path: Path) -> None:
     dave = keys.make("dave")

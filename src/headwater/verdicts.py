@@ -18,7 +18,14 @@ from headwater.keys import Verifier, verifies
 from headwater.signatures import Signature, digest_of, parse, summary
 from headwater.trust import Judge, Root, names_of, places_of
 
-__all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
+__all__ = [
+    "ENDORSEMENT",
+    "Landings",
+    "RefoldError",
+    "fold_judged",
+    "has_strays",
+    "unfold_refused",
+]
 
 ENDORSEMENT = "endorsement"
 """Kind of an event of a merge that says which of the events that it brought the one who merged vouches for."""
@@ -196,8 +203,8 @@ class _Line:
         self._connection = connection
         self._position = position
         self._landings = landings
-        known = [name for (name,) in connection.execute("SELECT branch FROM lines ORDER BY position")]
-        self._current = known[-1] if known else landings.root.branch
+        found = connection.execute("SELECT branch FROM lines ORDER BY position DESC LIMIT 1").fetchone()
+        self._current = landings.root.branch if found is None else str(found[0])
 
     def reason(self, judge: Judge, row: Row, signature: Signature | None) -> str | None:
         """Return why an event that landed by itself has no force."""
@@ -215,8 +222,9 @@ class _Line:
             return f"it says {row['actor']}, and is signed by {key['name']}"
         if not judge.verified(row, signature, key["public"]):
             return "its signature is not one of this event in this lake"
-        other = signature.branch != self._current
-        if other and (not apart or signature.branch == self._landings.root.branch):
+        # Which of the other branches a line is, nothing tells that nobody could forge; and if one name alone counted,
+        # one event for another would end a branch, and a name that is used again would be nobody's.
+        if signature.branch != self._current and (not apart or signature.branch == self._landings.root.branch):
             return f"it was signed for branch {signature.branch}"
         found = judge.refusal(row, signature.key_id)
         return None if found is None else found.message
