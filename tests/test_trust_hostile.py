@@ -16,7 +16,9 @@ from tests.test_trust import As, acting, cold, flight, ids, refused, root, state
 
 from headwater import keys
 from headwater.errors import HeadwaterError, IntegrityError, NotFoundError, PermissionDeniedError
-from headwater.ids import new_id
+from headwater.fold import KIND
+from headwater.ids import new_id, now_micros
+from headwater.lake.base import AT, MOVE
 from headwater.registry import Registry
 from headwater.state import Folds
 from headwater.transaction import Transaction
@@ -158,6 +160,21 @@ def test_rows_that_are_gone_are_read_from_their_commits(flight: Registry, acting
         assert fold.value(ids(flight)[0], "alias", "champion") == ids(flight)[1][2]
     acting("alice").tag("flight-delay", {"a": "b"})
     same(flight, tmp_path)
+
+
+def test_a_branch_that_is_moved_past_decisions_tells(flight: Registry, acting: As, tmp_path: Path) -> None:
+    lake, old = flight._context.lake, flight.head
+    acting("carol").promote("flight-delay/2", "production")
+    flight.revoke_key("carol")
+    lake.create_branch("old", old)
+    lake.put("old", "junk", b"x")
+    lake.commit("old", "x", {})
+    lake.merge("old", "main", "x", {KIND: MOVE, AT: str(now_micros())}, strategy="theirs")
+    found = refused(flight)
+    assert {kind for kind, _ in found} >= {"alias", "key", "stage", "traffic"}
+    assert all("moved the branch past it" in reason for _, reason in found)
+    assert {"alias", "key"} <= {row[7] for row in cold(flight, tmp_path)["refused"]}
+    assert flight.audit().findings
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -15,6 +15,7 @@ from typing import Any
 from headwater.access import TELEMETRY
 from headwater.access import protected as is_protected
 from headwater.keys import Verifier, verifies
+from headwater.lake.base import MOVE
 from headwater.signatures import Signature, digest_of, parse, summary
 from headwater.trust import Judge, Root, names_of, places_of
 
@@ -99,11 +100,12 @@ _KNOWN = """SELECT 1 FROM events WHERE (event_id, seal) = (?1, ?2)
     UNION ALL SELECT 1 FROM refused WHERE (event_id, seal) = (?1, ?2)"""
 
 
-_COUNTED = """SELECT c.tx FROM commits c LEFT JOIN commits l ON l.id = c.landed
-    WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %' AND (l.id = c.id OR l.kind IS NOT 'move')
+_COUNTED = """SELECT c.tx FROM commits c WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %'
     AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = c.tx AND o.position <= ?1)
     GROUP BY c.tx ORDER BY min(c.position)"""
-"""Transactions that landed after a position and say that they have events; none that a branch was moved away from."""
+"""Transactions that landed after a position and say that they have events."""
+
+_MOVED = "SELECT id FROM commits WHERE position = ? AND landed = id AND kind = ?"
 
 _BEFORE_ITS_LANDING = """SELECT 1 FROM refused r JOIN commits c ON c.tx = r.tx WHERE r.stray AND c.position > ?1
     AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = r.tx AND o.position <= ?1)"""
@@ -189,7 +191,13 @@ def _land(
             if reason is None and row["kind"] == ENDORSEMENT:
                 who = "" if signature is None else signature.key_id
                 vouched |= {event: (digest, who) for event, digest in _endorsed(row).items()}
+    moved = connection.execute(_MOVED, (position, MOVE)).fetchone()
     for direct, rows in parts:
+        if moved is not None and not direct:
+            # An honest move goes on from what was there, and so leaves nothing behind.
+            reason = f"commit {moved[0][:12]} moved the branch past it"
+            verdicts += [_Verdict(row, seal, reason, row["kind"] not in TELEMETRY) for seal, row in rows.items()]
+            continue
         verdicts += [] if direct else [_brought(judge, row, seal, vouched) for seal, row in rows.items()]
     verdicts = list(_once(verdicts))
     _apply(connection, verdicts)
