@@ -408,7 +408,12 @@ class World:
             assert version.description == labels.get((version.version_id, "description", ""), row["description"])
         ranks = {
             run: max(
-                (RANKS.index(json.loads(e["value"])["status"]) for e in stands.get((run, "status", ""), [])), default=0
+                (
+                    RANKS.index(json.loads(e["value"])["status"])
+                    for e in stands.get((run, "status", ""), [])
+                    if e["value"] is not None  # its end was reverted: it runs, as before any event
+                ),
+                default=0,
             )
             for run in {row["run_id"] for row in of(rows, "runs")} - hidden
         }

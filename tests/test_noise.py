@@ -136,8 +136,14 @@ def test_what_is_not_worse_needs_no_interval() -> None:
 
 def test_what_is_not_defined_is_not_compared() -> None:
     one = Rows(pa.array(["no", "no"]), pa.array(["no", "no"]), pa.array([0.1, 0.2]), "yes")
-    assert compared("auc", one, one) is None
-    assert compared("recall", one, one) is None
+    area = compared("auc", one, one)
+    assert area is not None
+    assert [math.isnan(each) for each in (area.before, area.after, area.drop)] == [True, True, True]
+    recall = compared("recall", one, one)
+    assert recall is not None
+    assert (recall.before, recall.after, recall.drop) == (0, 0, 0)
+    unsaid = Rows(one.label, pa.nulls(2, pa.string()), one.score, "yes")
+    assert compared("accuracy", unsaid, one) is compared("f1", one, unsaid) is None
     assert compared("mae", one, one) is None
     unscored = Rows(one.label, one.prediction, pa.nulls(2, pa.float64()), "yes")
     assert compared("log_loss", unscored, unscored) is None

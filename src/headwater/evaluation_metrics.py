@@ -24,7 +24,7 @@ from headwater.names import shown
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["METRICS", "TASKS", "Group", "by_group", "scored"]
+__all__ = ["METRICS", "TASKS", "Group", "by_group", "scored", "usual_positive"]
 
 TASKS = ("classification", "regression")
 
@@ -216,24 +216,12 @@ def _replaced(texts: Any, values: Mapping[str, str]) -> Any:
 
 def _positive(label: Any, texts: Any, predicted: Any | None, positive: str | None) -> Scoring:
     """Return whether there are two classes, and which of them is looked for."""
-    import pyarrow.compute as pc
-
     kind = _kind(label)
-    true = set(pc.unique(texts).to_pylist())
-    classes = true | (set(pc.unique(predicted).to_pylist()) if predicted is not None else set())
-    if kind == "bool":
-        classes |= {"false", "true"}
-    elif kind != "text" and true <= {"0", "1"}:
-        classes |= {"0", "1"}
-    elif kind != "text" and true <= {"-1", "1"}:
-        classes |= {"-1", "1"}
-    two = len(true) == 2 or len(classes) == 2
+    true, classes = _both(kind, texts, predicted)
     if positive is None:
-        if not two:
-            return Scoring("multiclass")
-        those = true if len(true) == 2 else classes
-        return Scoring("binary", max(those) if kind in ("text", "bool") else max(those, key=float))
-    if not two:
+        usual = _greatest(kind, true, classes)
+        return Scoring("multiclass") if usual is None else Scoring("binary", usual)
+    if not (len(true) == 2 or len(classes) == 2):
         raise InvalidInputError(f"there are {len(classes)} classes, and a positive one is of two")
     given = positive.lower() if kind == "bool" else positive
     if given not in classes:
@@ -242,6 +230,39 @@ def _positive(label: Any, texts: Any, predicted: Any | None, positive: str | Non
             f"not a class: {shown(positive)}", hint=f"the classes are {', '.join(map(shown, some))}"
         )
     return Scoring("binary", given)
+
+
+def _both(kind: str, texts: Any, predicted: Any | None) -> tuple[set[str], set[str]]:
+    """Return the classes of the labels, and those of labels and predictions."""
+    import pyarrow.compute as pc
+
+    true = set(pc.unique(texts).to_pylist())
+    classes = true | (set(pc.unique(predicted).to_pylist()) - {None} if predicted is not None else set())
+    if kind == "bool":
+        classes |= {"false", "true"}
+    elif kind != "text" and true <= {"0", "1"}:
+        classes |= {"0", "1"}
+    elif kind != "text" and true <= {"-1", "1"}:
+        classes |= {"-1", "1"}
+    return true, classes
+
+
+def _greatest(kind: str, true: set[str], classes: set[str]) -> str | None:
+    those = true if len(true) == 2 else classes
+    if len(those) != 2:
+        return None
+    return max(those) if kind in ("text", "bool") else max(those, key=float)
+
+
+def usual_positive(kind: str, label: Any, prediction: Any) -> str | None:
+    """Return the class that is looked for where nobody names one: of two the greater; None where there are more.
+
+    Args:
+        kind: What the labels were in the data: `text`, `bool`, or anything else for numbers.
+        label: The labels, as `scored` returned them.
+        prediction: The predictions, as `scored` returned them.
+    """
+    return _greatest(kind, *_both(kind, label, prediction))
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from headwater.tombstones import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FIXED", "confirms", "stored"]
+__all__ = ["FIXED", "behind", "confirms", "predictions", "stored"]
 
 FIXED = ("label", "prediction", "score")
 """The columns that stored predictions always have."""
@@ -137,6 +137,36 @@ def confirms(
         memo[again] = {canonical_slice(dict(each.values)) if columns else "": each.metrics for each in groups}
     metrics = memo[again].get(part, {})
     return key in metrics and math.isclose(value, metrics[key], rel_tol=1e-9, abs_tol=1e-12)
+
+
+def behind(fold: Fold, version_id: str, dataset_id: str, tx: str | None) -> Mapping[str, Any] | None:
+    """Return what an evaluation says of itself: of one transaction, or the one that counts; None where there is none.
+
+    Args:
+        fold: The commit.
+        version_id: The version.
+        dataset_id: The dataset version.
+        tx: The transaction, if a certain one is meant.
+
+    Raises:
+        IntegrityError: What is recorded of it is not what Headwater writes.
+    """
+    which, values = ("standing", ()) if tx is None else ("tx = ?", (tx,))
+    row = fold.one(
+        "SELECT event_id, value FROM events WHERE subject = ? AND kind = 'evaluation' AND key = ? AND value IS NOT NULL"
+        f" AND {which} ORDER BY event_id DESC LIMIT 1",
+        *(version_id, dataset_id, *values),
+    )
+    return None if row is None else _value(row[1], row[0])
+
+
+def predictions(context: Context, fold: Fold, value: Mapping[str, Any], data: Stored) -> pa.Table:
+    """Return the predictions of what `behind` returned, checked.
+
+    Raises:
+        IntegrityError: They are not what was written.
+    """
+    return _table(context, fold.commit, value, data, ())
 
 
 def _value(text: str, event_id: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "fold_files",
     "fold_rows",
     "unfold_commits",
+    "unfold_events",
     "unfold_rows",
     "unfolded_columns",
     "wipe",
@@ -76,6 +77,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
@@ -131,17 +133,24 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
         Whether rows of other transactions may be missing now, which had the same keys.
     """
     name, key = UNFOLDED[table]
-    rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
-    if table == "events":
-        _let_stand(connection, rows)
     if table == "batches":
         connection.execute(
             "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
             " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
         )
     return table == "models" and gone > 0
+
+
+def unfold_events(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
+    """Take the events of transactions out again: what is folded of them, whatever rows the table still has."""
+    rows = []
+    for tx in gone:
+        found = connection.execute("SELECT subject, kind, key, prev FROM events WHERE tx = ?", (tx,)).fetchall()
+        rows += [{**dict(zip(_OF_EVENTS, each, strict=True)), "prev": json.loads(each[3])} for each in found]
+        connection.execute("DELETE FROM events WHERE tx = ?", (tx,))
+    _let_stand(connection, rows)
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
@@ -160,20 +169,19 @@ UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "models": ("models", ("model_id",)),
     "model_versions": ("versions", ("version_id",)),
     "datasets": ("datasets", ("dataset_id",)),
-    "events": ("events", ("event_id",)),
     "runs": ("runs", ("run_id",)),
     "lineage": ("lineage", ("source", "relation", "target")),
     "deployments": ("deployments", ("deployment_id",)),
     "batches": ("batches", ("deployment_id", "digest")),
 }
-"""By table: what it is called in the folded state, and its key."""
+"""By table: what it is called in the folded state, and its key; of all that are folded but the events."""
 
 _OF_EVENTS = ("subject", "kind", "key", "prev")
 
 
 def unfolded_columns(table: str) -> list[str]:
     """Return the columns that `unfold_rows` needs of a table's rows."""
-    return ["tx", *UNFOLDED[table][1], *(_OF_EVENTS if table == "events" else ())]
+    return ["tx", *UNFOLDED[table][1]]
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:

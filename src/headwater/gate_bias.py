@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.evaluation_metrics import METRICS, Group, by_group
 from headwater.evaluation_model import Evaluated, Scoring
 from headwater.evaluation_store import stored
+from headwater.gate_scoring import class_of
 from headwater.gates import Ask, Finding
 from headwater.names import canonical_slice, counted
 from headwater.state import Fold
@@ -100,9 +101,7 @@ def _dataset(fold: Fold, version_id: str, on: str | None) -> tuple[str | None, s
 def _scoring(found: Evaluated, positive: object) -> Scoring:
     if positive is None or found.task != "binary":
         return found.scoring
-    if isinstance(positive, float) and positive.is_integer():
-        positive = int(positive)
-    return Scoring("binary", str(positive).lower() if isinstance(positive, bool) else str(positive))
+    return Scoring("binary", class_of(positive))
 
 
 def _has(table: pa.Table, value: str | None) -> bool:

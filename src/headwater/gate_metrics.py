@@ -7,11 +7,13 @@ or is not finite, never passes.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headwater import evaluation_store, points
+from headwater import evaluation_store, gate_scoring, points
+from headwater.gate_scoring import Scored
 from headwater.gates import Ask, Finding
 from headwater.names import canonical_slice, quote, slice_values
 from headwater.state import Fold
@@ -32,6 +34,7 @@ __all__ = [
     "rows_by_slice",
     "rows_of",
     "shortly",
+    "slice_called",
     "source_of",
 ]
 
@@ -51,6 +54,10 @@ class Row:
     dataset_id: str | None
     computed: bool
     tx: str
+    scored: Scored | None = None
+    """Of a computed number: against what; None where no evaluation says so."""
+    objection: str = ""
+    """Why the gate does not take it; empty where it does."""
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -66,11 +73,17 @@ def rows_of(ask: Ask, version_id: str, key: str) -> list[Row]:
             reverse=True,
         )
         ask.memo[memo] = found
-    return [
-        Row(row["slice"], row["value"], row["dataset_id"], _is_computed(ask, version_id, row), row["tx"])
-        for row in ask.memo[memo]
-        if row["key"] == key
-    ]
+    return [_row(ask, version_id, row) for row in ask.memo[memo] if row["key"] == key]
+
+
+def _row(ask: Ask, version_id: str, row: Mapping[str, Any]) -> Row:
+    found = Row(row["slice"], row["value"], row["dataset_id"], _is_computed(ask, version_id, row), row["tx"])
+    if not found.computed:
+        demanded = "computed" in ask.gate.options and ask.gate.options["computed"]
+        return replace(found, objection="it is claimed") if demanded else found
+    scored = gate_scoring.scored_as(ask, version_id, found.dataset_id, found.tx)
+    objection = gate_scoring.objection(ask, version_id, row["key"], found.dataset_id, found.tx, scored)
+    return replace(found, scored=scored, objection=objection)
 
 
 def _is_computed(ask: Ask, version_id: str, row: Mapping[str, Any]) -> bool:
@@ -139,7 +152,7 @@ def metric(ask: Ask) -> Finding:
         # Slices are those of one dataset version: the one that was measured last.
         newest = next(iter(rows_by_slice(rows, slices).values()), rows[0])
         rows = [row for row in rows if row.dataset_id == newest.dataset_id]
-    counted = [row for row in rows if row.computed or not options.get("computed")]
+    counted = [row for row in rows if not row.objection]
     found = rows_by_slice(counted, slices)
     if not found:
         return Finding(required, *_missing(ask, key, rows_by_slice(rows, slices), every, dataset_id))
@@ -165,7 +178,9 @@ def _missing(
         else ""
     )
     if refused:
-        row = next(iter(refused.values()))
+        row = next((each for each in refused.values() if each.computed), next(iter(refused.values())))
+        if row.computed:
+            return f"{shortly(row.value)}, not counted", False, f"{row.objection}; {source_of(ask, row)}"
         return f"{shortly(row.value)}, claimed", False, f"a computed {key} is demanded: {source_of(ask, row)}"
     where = f" on {dataset_called(ask.fold, dataset_id)}" if dataset_id is not None else ""
     why = f"no {key}{by} of {quote(ask.name)}/{ask.number} was measured{where}"
@@ -223,13 +238,15 @@ def none_judged(options: Mapping[str, Any], few: Sequence[str]) -> str:
     return f"nothing: no slice has {least} rows ({listed(sorted(few))})"
 
 
-def noted(few: Sequence[str], only_new: Sequence[str] = ()) -> str:
+def noted(few: Sequence[str], only_new: Sequence[str] = (), undefined: Sequence[str] = ()) -> str:
     """Return in brackets which slices were not judged, and why; empty where all were."""
     notes = []
     if few:
         notes.append(f"too few rows to judge: {listed(sorted(few))}")
     if only_new:
         notes.append(f"not in production: {listed(sorted(only_new))}")
+    if undefined:
+        notes.append(f"no value for either: {listed(sorted(undefined))}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
@@ -265,11 +282,16 @@ def _count(ask: Ask, dataset_id: str, slices: Sequence[Sequence[str]] | None) ->
     stored = Stored.of(ask.fold, row)
     if slices is None:
         return {"": stored.version.rows} if stored.version.rows is not None else {}
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     with Workbench(ask.context.lake.cache / "scratch") as bench:
         opened = stored.opened(ask.context.lake, bench)
         for columns in slices if opened is not None else ():
             if opened is not None and all(name in opened.table.schema for name in columns):
                 for values, count in bench.counts(opened, columns).items():
-                    found[canonical_slice(dict(zip(columns, values, strict=True)))] = count
-    return found
+                    found[slice_called(columns, values)] += count
+    return dict(found)
+
+
+def slice_called(columns: Sequence[str], values: Sequence[str | None]) -> str:
+    """Return a slice's name by its values as text; a null is the empty text, as `evaluate` has it."""
+    return canonical_slice({name: value or "" for name, value in zip(columns, values, strict=True)})

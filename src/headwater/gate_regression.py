@@ -13,6 +13,7 @@ from typing import Any
 
 from headwater import evaluation_store, noise
 from headwater.errors import InvalidInputError
+from headwater.evaluation_model import Evaluated
 from headwater.gate_metrics import (
     FEWEST_ROWS,
     Row,
@@ -27,9 +28,11 @@ from headwater.gate_metrics import (
     rows_by_slice,
     rows_of,
     shortly,
+    slice_called,
 )
+from headwater.gate_scoring import Scored, class_of, of_evaluation
 from headwater.gates import Ask, Finding
-from headwater.names import canonical_slice, quote
+from headwater.names import quote, shown
 from headwater.stored import row_of
 
 __all__ = ["regression"]
@@ -60,6 +63,11 @@ class Compared:
     """The least drop at the gate's confidence, where that could be told."""
     rows: int | None
 
+    @property
+    def undefined(self) -> bool:
+        """Whether the metric has no value here for either version: an area under the curve of one class, say."""
+        return self.before is None and self.after is None
+
     def told(self, name: str) -> str:
         """Return it in words."""
         before, after = ("nothing" if each is None else shortly(each) for each in (self.before, self.after))
@@ -80,8 +88,10 @@ def regression(ask: Ask) -> Finding:
         return Finding(required, "nothing to compare", True, "this version is in production itself")
     number = ask.fold.one("SELECT version FROM versions WHERE version_id = ?", ask.production)
     against = f"{quote(ask.name)}/{number[0]}" if number is not None else ask.production
-    own = [row for row in rows_of(ask, ask.version_id, key) if row.computed or not options.get("computed")]
-    theirs = [row for row in rows_of(ask, ask.production, key) if row.computed or not options.get("computed")]
+    every = rows_of(ask, ask.version_id, key)
+    own = [row for row in every if not row.objection]
+    of_production = rows_of(ask, ask.production, key)
+    theirs = [row for row in of_production if not row.objection]
     if "on" in options:
         dataset_id = row_of(ask.fold, options["on"])[0]
     else:
@@ -89,10 +99,16 @@ def regression(ask: Ask) -> Finding:
         newest = next(iter([*rows_by_slice(own, slices).values(), *rows_by_slice(own, None).values()]), None)
         if newest is None:
             what = "computed " if options.get("computed") else ""
+            refused = next((row for row in every if row.computed), None)
             why = f"no {what}{key}{by} of {quote(ask.name)}/{ask.number} was measured"
+            if refused is not None:
+                why = f"no {what}{key}{by} of {quote(ask.name)}/{ask.number} counts: {refused.objection}"
             return Finding(required, "nothing", False, why)
         dataset_id = newest.dataset_id
     on = dataset_called(ask.fold, dataset_id)
+    other = _scored_otherwise(ask, key, dataset_id, against)
+    if other:
+        return Finding(required, "nothing to compare with", False, other)
     compared = _from_predictions(ask, key, dataset_id, slices, lower=lower)
     if compared is not None:
         method, slices_compared, only_new = compared
@@ -102,12 +118,54 @@ def regression(ask: Ask) -> Finding:
     before = rows_by_slice([row for row in theirs if row.dataset_id == dataset_id], slices)
     if not before:
         why = f"no {key}{by} of {against}, which is in production, was measured on {on}"
+        refused = next((row for row in of_production if row.computed and row.dataset_id == dataset_id), None)
+        if refused is not None:
+            why = f"no {key}{by} of {against}, which is in production, counts: {refused.objection}"
         return Finding(required, "nothing to compare with", False, f"{why}: `headwater evaluate {against}`")
+    for name, row in before.items():
+        mine = after.get(name, row)
+        if row.scored is not None and mine.scored is not None and row.scored != mine.scored:
+            why = _otherwise(ask, mine.scored, against, row.scored)
+            return Finding(required, "nothing to compare with", False, f"{why}, on {on}")
     slices_compared, method = _from_rows(ask, key, dataset_id, before, after, lower=lower)
     only_new = sorted(after.keys() - before.keys())
     claimed = "" if all(row.computed for row in (*before.values(), *after.values())) else ", some of them claimed"
     source = f"metric rows on {on}{claimed}, against {against}; {method}"
     return _judged(ask, required, source, slices_compared, only_new)
+
+
+def _otherwise(ask: Ask, own: Scored, against: str, theirs: Scored) -> str:
+    version = f"{quote(ask.name)}/{ask.number}"
+    return f"{version} was evaluated for {own}, and {against}, which is in production, for {theirs}"
+
+
+def _scored_otherwise(ask: Ask, key: str, dataset_id: str | None, against: str) -> str:
+    """Return what stored predictions of both versions were compared with, if that is not the same."""
+    if dataset_id is None or ask.production is None or key not in noise.PAIRED:
+        return ""
+    before, after = _both(ask, ask.production, dataset_id)
+    if before is None or after is None:
+        return ""
+    theirs, own = of_evaluation(before), of_evaluation(after)
+    if theirs != own:
+        return f"{_otherwise(ask, own, against, theirs)}, on {before.dataset}"
+    options = ask.gate.options
+    for name, said in (("label", own.label), ("positive", own.positive)):
+        wanted = class_of(options.get(name, said))
+        if name in options and wanted != said:
+            return f"both versions were evaluated for {own}, and the policy says {name} {shown(wanted)}"
+    return ""
+
+
+def _both(ask: Ask, production: str, dataset_id: str) -> tuple[Evaluated | None, Evaluated | None]:
+    """Return what was evaluated of the version in production, and of the candidate."""
+    found = []
+    for version_id in (production, ask.version_id):
+        memo = ("evaluation", ask.fold.commit, version_id, dataset_id)
+        if memo not in ask.memo:
+            ask.memo[memo] = evaluation_store.stored(ask.context, ask.fold, version_id, dataset_id)
+        found.append(ask.memo[memo])
+    return found[0], found[1]
 
 
 def _is_lower_better(key: str) -> bool:
@@ -153,11 +211,8 @@ def _from_predictions(
     """Compare what both versions predicted for every row of the dataset version; None where that is not stored."""
     if dataset_id is None or key not in noise.PAIRED or ask.production is None:
         return None
-    kept = [
-        evaluation_store.stored(ask.context, ask.fold, each, dataset_id) for each in (ask.production, ask.version_id)
-    ]
-    before, after = kept
-    if before is None or after is None or before.scoring != after.scoring or before.label != after.label:
+    before, after = _both(ask, ask.production, dataset_id)
+    if before is None or after is None:
         return None
     options = ask.gate.options
     confidence = options.get("confidence", CONFIDENCE)
@@ -209,12 +264,10 @@ def _paired(
             tolerance=options["max_regression"] + _CLOSE,
         )
         if pair is None:
-            if not slices:
-                return None
-            # One class alone, say: the metric has no value there for either version.
-            continue
+            return None
         methods.add(pair.method)
-        found[name] = Compared(pair.before, pair.after, pair.drop, pair.least, rows)
+        old_value, new_value = (None if math.isnan(each) else each for each in (pair.before, pair.after))
+        found[name] = Compared(old_value, new_value, pair.drop, pair.least, rows)
     how = " and ".join(sorted(methods - {""})) or "no interval needed"
     return f"stored predictions for the same rows, {how}, one-sided at {confidence:g}", found, []
 
@@ -231,14 +284,16 @@ def _positions(table: Any, slices: Sequence[Sequence[str]] | None) -> dict[str, 
 
     if slices is None:
         return {"": None}
-    found = {}
+    found: dict[str, list[Any]] = {}
     for columns in slices:
         keyed = table.select(list(columns)).append_column("at", pa.array(range(len(table)), pa.int64()))
         grouped = keyed.group_by(list(columns)).aggregate([("at", "list")])
         for row in range(len(grouped)):
-            values = {name: grouped.column(name)[row].as_py() for name in columns}
-            found[canonical_slice(values)] = grouped.column("at_list")[row].values
-    return {name: found[name].take(pc.sort_indices(found[name])) for name in sorted(found)}
+            name = slice_called(columns, [grouped.column(each)[row].as_py() for each in columns])
+            # A null and an empty text are one slice, as `evaluate` has them.
+            found.setdefault(name, []).append(grouped.column("at_list")[row].values)
+    rows = {name: pa.concat_arrays(parts) for name, parts in sorted(found.items())}
+    return {name: each.take(pc.sort_indices(each)) for name, each in rows.items()}
 
 
 def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compared], only_new: Sequence[str]) -> Finding:
@@ -247,7 +302,8 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
     tolerance = options["max_regression"]
     least_rows = fewest_rows(options, [each.rows for each in compared.values()])
     few = [name for name, each in compared.items() if each.rows is not None and each.rows < least_rows]
-    judged = {name: each for name, each in compared.items() if name not in few}
+    undefined = [name for name, each in compared.items() if name not in few and each.undefined]
+    judged = {name: each for name, each in compared.items() if name not in few and not each.undefined}
     failing = {name: each for name, each in judged.items() if _is_regression(each, tolerance)}
     noisy = {name: each for name, each in judged.items() if name not in failing and each.drop > tolerance + _CLOSE}
     details = {
@@ -257,6 +313,7 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
             name: _detail(each) for name, each in sorted(judged.items()) if name not in failing and name not in noisy
         },
         "too_few_rows": sorted(few),
+        "undefined": sorted(undefined),
         "only_in_candidate": list(only_new),
     }
     if not judged:
@@ -267,13 +324,12 @@ def _judged(ask: Ask, required: str, source: str, compared: Mapping[str, Compare
         name, worst = max(judged.items(), key=lambda each: order(each[1].drop, lowest=True))
         within = ", which may be noise" if name in noisy else ""
         text = f"{'worst: ' if name else ''}{worst.told(name)}{within}"
-    return Finding(required, text + noted(few, only_new), not failing, source, details)
+    return Finding(required, text + noted(few, only_new, undefined), not failing, source, details)
 
 
 def _is_regression(each: Compared, tolerance: float) -> bool:
     if math.isnan(each.drop):
-        # What production lacks can't be lost; what the candidate lacks can't be judged.
-        return each.after is None or not math.isfinite(each.after)
+        return True  # One of them was not measured, or came to no finite number: then nothing says that it is no worse.
     return (each.drop if each.least is None else each.least) > tolerance + _CLOSE
 
 

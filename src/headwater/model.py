@@ -156,6 +156,11 @@ class Alias:
     recorded_at: datetime
     actor: str
     reason: str | None
+    name: str
+    """The model's."""
+    model_id: str
+    commit: str
+    """Of the transaction that pointed it there."""
 
 
 @dataclass(frozen=True, slots=True)

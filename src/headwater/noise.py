@@ -46,9 +46,9 @@ class Pair:
     """One metric of two versions over the same rows.
 
     Attributes:
-        before: Its value for the version that is there.
+        before: Its value for the version that is there; NaN where it has none.
         after: Its value for the one that would take its place.
-        drop: How much is lost, in the metric's unit; negative where something is won.
+        drop: How much is lost, in the metric's unit; negative where something is won, NaN where a value is NaN.
         least: How much is lost at the least, at the confidence that was asked for; None where that can't be told.
         method: `bootstrap of 500 resamples`, or `DeLong's interval`.
     """
@@ -108,7 +108,8 @@ def paired(
         tolerance: A drop up to this needs no interval.
 
     Returns:
-        What was found; None where the metric is not defined for these rows, or needs scores that are not there.
+        What was found; None where the metric needs predictions or scores that are not there. A precision, recall or f1
+        that would divide by zero is 0, as in `evaluation_metrics`; a value that is not defined at all is NaN.
     """
     columns = [_columns(metric, each) for each in (before, after)]
     if columns[0] is None or columns[1] is None:
@@ -116,7 +117,7 @@ def paired(
     sign = -1.0 if lower_is_better else 1.0
     values = [_value(metric, each) for each in columns if each is not None]
     if any(math.isnan(value) for value in values):
-        return None
+        return Pair(values[0], values[1], math.nan, None, "")
     drop = sign * (values[0] - values[1])
     if drop <= tolerance:
         return Pair(values[0], values[1], drop, None, "")
@@ -142,8 +143,12 @@ def _resampled(metric: str, before: Any, after: Any) -> list[tuple[float, float]
     for number in range(count):
         drawn = pc.floor(pc.multiply(pc.random(rows, initializer=SEED + number), float(rows))).cast(pa.int64())
         taken = [[column.take(drawn) for column in columns] for columns in (before, after)]
-        found.append((_value(metric, taken[0]), _value(metric, taken[1])))
-    return found
+        # A resample that leaves out every row that a ratio is of says nothing of either version.
+        values = [_value(metric, columns, undefined=math.nan) for columns in taken]
+        if all(map(math.isnan, values)):
+            continue
+        found.append(tuple(_value(metric, columns) for columns in taken))
+    return [(a, b) for a, b in found]
 
 
 def _columns(metric: str, rows: Rows) -> list[Any] | None:
@@ -155,7 +160,7 @@ def _columns(metric: str, rows: Rows) -> list[Any] | None:
         return pc.fill_null(mask, False).cast(pa.float64())
 
     if metric in ("accuracy", "error_rate"):
-        return [number(pc.equal(rows.label, rows.prediction))]
+        return None if rows.prediction.null_count else [number(pc.equal(rows.label, rows.prediction))]
     if metric in ("mae", "mse", "rmse", "r2"):
         if not (pa.types.is_floating(rows.label.type) or pa.types.is_integer(rows.label.type)):
             return None
@@ -163,12 +168,16 @@ def _columns(metric: str, rows: Rows) -> list[Any] | None:
         error = pc.subtract(label, prediction)
         square = pc.multiply(error, error)
         if metric == "r2":
-            return [square, label, pc.multiply(label, label)]
+            # Moved by one of the labels, so that labels which are all the same have no spread to the last bit.
+            moved = pc.subtract(label, label[0])
+            return [square, moved, pc.multiply(moved, moved)]
         return [pc.abs(error) if metric == "mae" else square]
     if rows.positive is None:
         return None
     truth = number(pc.equal(rows.label, rows.positive))
     if metric in ("precision", "recall", "f1"):
+        if rows.prediction.null_count:
+            return None
         said = number(pc.equal(rows.prediction, rows.positive))
         return [pc.multiply(truth, said), said, truth]
     if rows.score.null_count:
@@ -184,15 +193,21 @@ def _columns(metric: str, rows: Rows) -> list[Any] | None:
     return [pc.negate(pc.ln(of_truth))]
 
 
-def _value(metric: str, columns: Sequence[Any]) -> float:
-    """Return a metric from its columns; NaN where it is not defined."""
+def _value(metric: str, columns: Sequence[Any], undefined: float = 0.0) -> float:
+    """Return a metric from its columns; NaN where it is not defined, `undefined` for a ratio to nothing."""
     import pyarrow.compute as pc
 
     if metric == "auc":
         return _auc(*columns)
     means = [float(pc.mean(column).as_py()) for column in columns]
     of_means = _OF_MEANS.get(metric)
-    return means[0] if of_means is None else of_means(*means)
+    if metric == "r2" and len(columns[0]) < 2:
+        return math.nan
+    value = means[0] if of_means is None else of_means(*means)
+    if not math.isnan(value):
+        return value
+    # Of labels that are all the same, a perfect prediction explains everything: so scikit-learn has it.
+    return 1.0 if metric == "r2" and means[0] == 0 and undefined == 0 else undefined
 
 
 def _share(part: float, whole: float) -> float:

@@ -38,6 +38,9 @@ STAGES = ("development", "staging", "production")
 _LONGEST = 64 << 10
 _MOST_GATES = 200
 
+_ABOUT = ("on", "slices", "window", "label", "positive")
+"""What two gates of one metric have in common if they ask for the same number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
@@ -311,7 +314,7 @@ class _Reader:
                     f"{at}: 'approvals' is what {stage}'s approvals are called", hint="name it otherwise"
                 )
             if gate.kind in ("metric", "live"):
-                same = (gate.kind, *(gate.options.get(key) for key in (gate.kind, "on", "slices", "window")))
+                same = (gate.kind, *(gate.options.get(key) for key in (gate.kind, *_ABOUT)))
                 low, high = bounds.get(same, (-math.inf, math.inf))
                 low, high = max(low, gate.options.get("min", low)), min(high, gate.options.get("max", high))
                 if low > high:

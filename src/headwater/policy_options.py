@@ -225,6 +225,7 @@ OPTIONS: Mapping[str, Callable[[object], Any]] = {
     "groups": word("column"),
     "key": _texts("column"),
     "lower_is_better": _flag,
+    "label": word("column"),
     "max": number(),
     "max_days": number(0, above=True),
     "max_drop": number(0),
@@ -260,8 +261,11 @@ LEADING: Mapping[str, Callable[[object], Any]] = {
 }
 
 KEYS_OF_KIND: Mapping[str, tuple[str, ...]] = {
-    "metric": ("on", "min", "max", "slices", "min_rows", "computed"),
-    "regression": (*("on", "max_regression", "slices", "min_rows", "confidence", "computed", "lower_is_better"),),
+    "metric": ("on", "min", "max", "slices", "min_rows", "computed", "label", "positive"),
+    "regression": (
+        *("on", "max_regression", "slices", "min_rows", "confidence", "computed", "lower_is_better"),
+        *("label", "positive"),
+    ),
     "latency": (
         *("max_ms", "command", "callable", "sample", "on", "runs", "warmup", "timeout"),
         *("from", "window", "min_predictions"),

@@ -25,6 +25,7 @@ __all__ = [
     "CHAMPION",
     "LEGAL",
     "PRODUCTION",
+    "STAGED_AS_CANARY",
     "STAGES",
     "Entry",
     "add_deployment",
@@ -39,6 +40,7 @@ __all__ = [
     "production_of",
     "put_in_production",
     "replaces",
+    "ruled",
     "serve",
     "serving_in",
     "set_canary",
@@ -67,6 +69,9 @@ LEGAL: Mapping[str, frozenset[str]] = {
 }
 """By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
 before, and a rollback alone brings an archived one back to production."""
+
+STAGED_AS_CANARY = frozenset({"none", "development", "archived"})
+"""The stages that a version leaves for `staging` when it becomes a canary: in these nothing serves."""
 
 Entry = Mapping[str, Any]
 """What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
@@ -210,15 +215,22 @@ def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
 
 
 def governed(fold: Fold, model_id: str) -> bool:
-    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused."""
-    if fold.signed:
-        return True
+    """Return whether what is in production of a model is decided by more than whoever asks: by rules, or by keys."""
+    return fold.signed or ruled(fold, model_id)
+
+
+def ruled(fold: Fold, model_id: str) -> bool:
+    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused.
+
+    That whoever made a signed lake is its first admin is no rule yet.
+    """
     if any(value is not None for _, value in fold.standing(model_id, "policy")):
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
+    maker = fold.root.key_id if fold.root is not None else None
+    rows = fold.rows("SELECT DISTINCT subject, key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
+    return any(subject != maker and matches_any(fold, model_id, key.partition(" ")[2]) for subject, key in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------
@@ -311,7 +323,7 @@ def set_canary(
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
         add_deployment(tx, model_id, new, PRODUCTION, percent)
-        if stage_of(tx.fold, version_id) in ("none", "development"):
+        if stage_of(tx.fold, version_id) in STAGED_AS_CANARY:
             _enter(tx, version_id, "staging", reason)
     return chosen
 

@@ -11,7 +11,7 @@ from headwater.errors import PermissionDeniedError
 from headwater.keys import Signer
 from headwater.signatures import digest_of, named_versions, sign, summary
 from headwater.state import Fold
-from headwater.trust import ACTOR, Judge, Root
+from headwater.trust import ACTOR, Judge, Root, names_of, places_of
 from headwater.verdicts import ENDORSEMENT
 
 __all__ = ["principal_of", "rows_endorsed", "seal"]
@@ -84,8 +84,15 @@ def _seal(
             for each in rows.get("model_versions", ())
             if not isinstance(each, str)
         },
-        names={each["subject"]: each["value"] for each in events if each["kind"] == "name" and not each["prev"]},
-        events={each["event_id"]: (each["subject"], each["kind"], each["key"]) for each in events},
+        names=names_of(events),
+        events=places_of(events),
+        things={
+            each[column]
+            for table, column in (("runs", "run_id"), ("datasets", "dataset_id"), ("deployments", "deployment_id"))
+            for each in rows.get(table, ())
+            if not isinstance(each, str)
+        },
+        brought={each["event_id"] for each in events if each["tx"] != own[0]["tx"]},
     )
     key = signer() if root is not None and signer is not None else None
     principal = _checked(judge, key, actor) if key is not None else principal_of(fold, actor)

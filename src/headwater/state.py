@@ -31,6 +31,7 @@ from headwater.fold import (
     fold_files,
     fold_rows,
     unfold_commits,
+    unfold_events,
     unfold_rows,
     unfolded_columns,
     wipe,
@@ -581,19 +582,22 @@ class Folds:
                 continue
             if newest - place > newest // 2 + 100 or has_strays(connection) or clashes(connection):
                 return None
+            if _root_of(connection) is not None and marking.found(self._lake, each.id) is None:
+                return None  # the lake was not made yet
             connection.execute("UPDATE info SET value = min(value, ?) WHERE key = 'trunk'", (place,))
             gone = unfold_commits(connection, place)
             for table in self._changed_tables(known, each.id):
                 here, found = Fold(connection, "").table(table), tables.load(self._lake, each.id, table)
                 # What the transactions wrote is in files that were not there before them.
                 later = [path for path in here.files if path not in found.files]
-                if table in FOLDED and gone and later:
+                if table in FOLDED and table != "events" and gone and later:
                     arrow = tables.read(self._lake, known, table, later, unfolded_columns(table))
                     rows = [row for row in tables.rows(arrow) if row["tx"] in gone]
                     if unfold_rows(connection, table, rows):
                         arrow = tables.read(self._lake, each.id, table, found.files)
                         fold_rows(connection, table, tables.rows(arrow))
                 fold_files(connection, table, found)
+            unfold_events(connection, gone)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (each.id,))
             return each.id
         return None
