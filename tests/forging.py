@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
 from headwater import keys, tables
@@ -82,6 +84,32 @@ def put_rows(
         if place.is_file() and path not in known and not path.endswith(".tmp"):
             lake.put(branch, path, place.read_bytes())
     return lake.commit(branch, "nothing to see here", dict(metadata or {}))
+
+
+def drop_rows(lake: Lake, folder: Path, drops: Callable[[Mapping[str, Any]], bool], *, branch: str = "main") -> int:
+    """Take events out of the table, by an entry of its log that puts one file in place of all; return how many."""
+    head, folder = lake.head(branch), folder / new_id()
+    found = tables.load(lake, head, "events")
+    rows = [dict(row) for row in tables.rows(tables.read(lake, head, "events", found.files))]
+    kept = [row for row in rows if not drops(row)]
+    logs = sorted(info.path for info in lake.list(head, "tables/events/_delta_log/") if info.path.endswith(".json"))
+    number = int(Path(logs[-1]).stem) + 1
+    schema = arrow_schema("events")
+    columns = {name: pa.array([row[name] for row in kept], schema.field(name).type) for name in schema.names}
+    folder.mkdir()
+    name = f"kept-{number}.parquet"
+    pq.write_table(pa.table(columns, schema=schema), folder / name)
+    body = (folder / name).read_bytes()
+    entries: list[dict[str, Any]] = [
+        {"remove": {"path": path, "dataChange": False, "deletionTimestamp": 1}} for path in found.files
+    ]
+    add = {"path": name, "partitionValues": {}, "size": len(body), "modificationTime": 1, "dataChange": False}
+    entries.append({"add": {**add, "stats": json.dumps({"numRecords": len(kept)})}})
+    lake.put(branch, f"tables/events/{name}", body)
+    text = "\n".join(json.dumps(entry) for entry in entries)
+    lake.put(branch, f"tables/events/_delta_log/{number:020d}.json", text.encode())
+    lake.commit(branch, "nothing to see here", {})
+    return len(rows) - len(kept)
 
 
 Forge = Callable[..., str]

@@ -21,15 +21,29 @@ def cli(registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     return cli
 
 
+def agrees(cli: CommandLine, document: dict[str, object], query: str) -> None:
+    """What is printed as JSON has the columns of the view, and says the same."""
+    (row,) = cli.json("sql", query, "--format", "json")
+    assert {key: document.get(key, "nothing") for key in row} == row
+
+
+def test_aliases_as_json_have_the_columns_of_the_view(cli: CommandLine) -> None:
+    document = cli.json("alias", "set", "m", "tried", "1", "--reason", "why")
+    agrees(cli, document, "SELECT name, alias, version, version_id, model_id, actor, reason, commit FROM aliases")
+    assert cli.json("alias", "list", "m") == [document]
+
+
 def test_gates_are_set_shown_asked_and_deleted(cli: CommandLine) -> None:
     assert cli.out("gates", "list") == ""
     assert cli.out("gates", "check", "m/1") == "no gate stands between m/1 and production\n"
     assert cli.out("gates", "set", "m", "gates.toml", "--reason", "policy of the team") == "m has 2 gates now\n"
     shown = cli.out("gates", "show", "m").splitlines()
     assert shown[0].startswith("# m, set by ann at ")
+    assert shown[0].endswith(": policy of the team")
     assert "\n".join(shown[1:]) + "\n" == POLICY
     (document,) = cli.json("gates", "show", "m")
-    assert set(document) == {"subject", "text", "digest", "gates", "commit", "recorded_at", "actor"}
+    agrees(cli, document, "SELECT subject, name, text, digest, actor, reason, model_id, commit FROM policies")
+    assert document["reason"] == "policy of the team"
     failed = cli("gates", "check", "m/1", "--to", "production", status=3)
     lines = failed.stdout.splitlines()
     assert lines[0].split() == ["gate", "required", "found", "result", "source"]
@@ -93,11 +107,16 @@ def test_checks_and_approvals_are_recorded_and_listed(cli: CommandLine) -> None:
         None,
     )
     assert cli.json("check", "list", "m/1") == [found]
+    said = "name, version, check_name, passed, url, detail, actor, version_id, model_id, commit"
+    agrees(cli, found, f"SELECT {said} FROM checks")
+    assert found["check"] == found["check_name"]
     assert cli.out("check", "list", "m/1").splitlines()[1].split()[:2] == ["load", "passed"]
     assert cli.out("approvals", "m/1") == ""
     bob = ("--actor", "bob", "approve", "m/1", "--to", "production")
     assert cli.out(*bob, "--reason", "fine") == "bob approves m/1 for production on main\n"
     (approval,) = cli.json("approvals", "m/1")
+    said = "name, version, stage, actor, given, branch, reason, principal, version_id, model_id, commit"
+    agrees(cli, approval, f"SELECT {said} FROM approvals")
     assert (approval["stage"], approval["actor"], approval["given"], approval["branch"], approval["reason"]) == (
         *("production", "bob", True),
         *("main", "fine"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.command_line import CommandLine
 
+import headwater
 from headwater import ConflictError, GateFailedError, InvalidInputError, NotFoundError, Registry
 from headwater.errors import IntegrityError
 from headwater.production import faces
@@ -133,6 +134,50 @@ def test_the_challenger_becomes_the_canary(three: Registry) -> None:
     assert state(three)[1] == {3: 50.0, 1: 50.0}
 
 
+def test_a_beginners_challenger_becomes_the_canary_whatever_stage_it_is_in(three: Registry) -> None:
+    three.set_alias("m", "challenger", 2)
+    with pytest.raises(ConflictError, match="a canary beside nothing"):
+        three.set_traffic("m", 30)
+    three.set_alias("m", "champion", 1)
+    with pytest.raises(NotFoundError, match="m has no canary to end"):
+        three.set_traffic("m", 0)
+    assert three.set_traffic("m", 30).stage == "staging"
+    assert state(three) == (["production", "staging", "none"], {2: 30.0, 1: 70.0}, "1")
+    three.set_traffic("m", 0)
+    three.stage("m/2", "archived")
+    assert three.set_traffic("m", 10).stage == "staging"
+    assert state(three)[0] == ["production", "staging", "none"]
+    three.set_traffic("m", 100)
+    assert state(three) == (["archived", "production", "none"], {2: 100.0}, "2")
+
+
+def test_with_gates_a_challenger_is_staged_before_it_gets_traffic(three: Registry) -> None:
+    three.set_alias("m", "champion", 1)
+    three.set_alias("m", "challenger", 2)
+    three.set_gates("m", '[production]\n[[production.gate]]\ncheck = "load"')
+    with pytest.raises(GateFailedError, match="m/2 is in no stage"):
+        three.set_traffic("m", 30)
+
+
+def test_what_serves_in_production_is_not_archived_by_hand(three: Registry) -> None:
+    three.set_alias("m", "champion", 1)
+    three.deploy("m/2", "production", "canary", 10)
+    before = three.head
+    with pytest.raises(
+        GateFailedError, match="m/2 gets 10 % of production's requests, and can't be archived"
+    ) as caught:
+        three.stage("m/2", "archived")
+    assert caught.value.hint == "`headwater traffic m 0` ends it as a canary"
+    assert three.head == before
+    three.deploy("m/3", "production", "canary", 10)
+    with pytest.raises(GateFailedError) as caught:
+        three.promote("m/2", "archived", override="because")
+    assert caught.value.hint == "`headwater traffic m 0 --version 2` ends it as a canary"
+    three.set_traffic("m", 0, version=2)
+    three.stage("m/2", "archived")
+    assert state(three) == (["production", "archived", "staging"], {3: 10.0, 1: 90.0}, "1")
+
+
 def test_several_canaries_have_to_be_told_apart(three: Registry) -> None:
     three.set_alias("m", "champion", 1)
     three.deploy("m/2", "production", "canary", 10)
@@ -152,7 +197,7 @@ def test_rolling_back_goes_back_and_not_forth(three: Registry) -> None:
         three.set_alias("m", "champion", number)
     assert three.rollback("m").version == 2
     assert three.rollback("m").version == 1
-    with pytest.raises(ConflictError, match="there is nothing to roll m back to"):
+    with pytest.raises(NotFoundError, match="there is nothing to roll m back to"):
         three.rollback("m")
     assert state(three) == (["production", "archived", "archived"], {1: 100.0}, "1")
     assert three.rollback("m", 3).previous == 1
@@ -160,10 +205,10 @@ def test_rolling_back_goes_back_and_not_forth(three: Registry) -> None:
 
 
 def test_there_is_no_rolling_back_to_what_was_never_in_production(three: Registry) -> None:
-    with pytest.raises(ConflictError, match="there is nothing to roll m back to"):
+    with pytest.raises(NotFoundError, match="there is nothing to roll m back to"):
         three.rollback("m")
     three.set_alias("m", "champion", 1)
-    with pytest.raises(GateFailedError, match="m/2 was never in production"):
+    with pytest.raises(GateFailedError, match="m/2 was never in production, and only what was can be rolled back to"):
         three.rollback("m", 2)
     with pytest.raises(NotFoundError, match="there is no version m/9"):
         three.rollback("m", 9)
@@ -254,3 +299,28 @@ def test_reverting_a_merge_that_brought_a_promoted_version_leaves_one_truth(thre
     three.revert(again.commit)
     three.undelete("m/4")
     assert state(three) == (["production", "none", "none", "archived"], {1: 100.0}, "1")
+
+
+def test_an_altered_artifact_becomes_no_champion_and_is_not_deployed(three: Registry) -> None:
+    path = three.get("m/1").path
+    (file,) = three.files("m/1")
+    three._context.write("tamper", lambda tx: tx.put(f"{path}{file.path}", b"another"))
+    for move in (
+        lambda: three.set_alias("m", "champion", 1),
+        lambda: three.deploy("m/1", "production"),
+        lambda: three.deploy("m/1", "production", "canary", 5),
+    ):
+        with pytest.raises(IntegrityError):
+            move()
+    assert state(three) == (["none", "none", "none"], {}, None)
+
+
+def test_who_made_a_signed_lake_and_is_alone_in_it_is_a_beginner_too(signed_url: str, tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("weights")
+    with headwater.open(signed_url, actor="root") as root:
+        root.register("m", tmp_path / "artifact")
+        root.register("m", tmp_path / "artifact")
+        root.set_alias("m", "champion", 1)
+        assert root.deploy("m/2", "production").traffic == 100.0
+        assert [each.stage for each in reversed(root.versions("m"))] == ["archived", "production"]
+        assert root.audit().clean

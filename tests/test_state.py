@@ -15,7 +15,7 @@ from headwater.registry import Registry
 from headwater.state import Folds
 
 TABLES = ("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded", "runs", "lineage",
-          "deployments", "batches", "twice", "refused", "lines")  # fmt: skip
+          "deployments", "batches", "twice", "clashing", "refused", "lines")  # fmt: skip
 
 
 def dump(folds: Folds, commit: str) -> dict[str, Any]:

@@ -210,7 +210,8 @@ PRIVATE = [
     "[fe80::1]", "[fe80::1%25eth0]", "[fc00::1]", "[fd12::1]", "[fec0::1]", "[ff02::1]", "[::ffff:127.0.0.1]",
     "[::ffff:7f00:1]", "[::ffff:10.0.0.1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[64:ff9b::a00:1]",
     "[64:ff9b:1::808:808]", "[2002:7f00:1::]", "[2002:a00:1::1]", "[2001:0:4136:e378:8000:63bf:f5ff:fffe]",
-    "[2001:db8::1]", "[fd00:ec2::254]",
+    "[2001:db8::1]", "[fd00:ec2::254]", "192.0.0.192", "192.0.0.8", "168.63.129.16", "192.88.99.1", "[5f00::1]",
+    "[3fff::1]", "[::ffff:0:169.254.169.254]", "[::ffff:0:10.0.0.1]",
 ]  # fmt: skip
 
 
@@ -223,7 +224,11 @@ def test_addresses_that_are_not_public_are_refused_in_every_notation(host: str) 
 
 
 @pytest.mark.parametrize("host", ["0", "224.0.0.1", "[ff02::1]", "255.255.255.255", "169.254.169.254", "[::]",
-                                  "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[fd00:ec2::254]"])  # fmt: skip
+                                  "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[fd00:ec2::254]",
+                                  "169.254.170.23", "[fd00:ec2::23]", "[fd20:ce::254]", "168.63.129.16",
+                                  "192.0.0.192", "[::ffff:0:169.254.169.254]", "[64:ff9b:1::a9fe:a9fe]",
+                                  "[64:ff9b:1:a9fe:a9:fe00::]", "[64:ff9b:1:1a9:fe:a9fe::]",
+                                  "[64:ff9b:1:1:a9:fea9:fe00:0]"])  # fmt: skip
 def test_some_addresses_are_refused_whatever_is_allowed(host: str) -> None:
     with pytest.raises(InvalidInputError, match="a webhook may not be at"):
         parse_url(f"https://{host}/", allow_private=True)
@@ -233,6 +238,16 @@ def test_some_addresses_are_refused_whatever_is_allowed(host: str) -> None:
 def test_public_addresses_are_fine(host: str) -> None:
     assert parse_url(f"https://{host}/").port == 443
     assert forbidden(ipaddress.ip_address(host.strip("[]")), allow_private=False) is None
+
+
+def test_a_translator_of_ones_own_may_be_allowed() -> None:
+    assert parse_url("https://[64:ff9b:1::a00:1]/", allow_private=True).host == "64:ff9b:1::a00:1"
+
+
+@pytest.mark.parametrize("url", ["https://1.1.1.1:0/", "https://example.com:00/"])
+def test_port_0_is_none(url: str) -> None:
+    with pytest.raises(InvalidInputError, match="not a port"):
+        parse_url(url)
 
 
 def test_a_name_is_judged_by_the_addresses_that_it_has(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.audit_model import Audit, Finding
     from headwater.autologging import autolog
+    from headwater.branching import Branch, Tag
+    from headwater.conflicts import Conflict, MergeConflictError
     from headwater.diffs import Diff
     from headwater.errors import (
         AlreadyExistsError,
@@ -22,14 +25,20 @@ if TYPE_CHECKING:
         NotFoundError,
         PermissionDeniedError,
     )
+    from headwater.evaluation_model import Evaluated
+    from headwater.governance_model import Approval, Check, Evaluation, GateResult, Promotion
     from headwater.lineage import Lineage
     from headwater.lineage_nodes import Edge, Node
+    from headwater.merge import Merge
     from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion, RunInfo
     from headwater.opening import create, current_run, open
+    from headwater.promotion import RefusedError
     from headwater.query import QueryResult
     from headwater.registry import Registry
     from headwater.run import Run
     from headwater.serving_model import Deployment, LoggedBatch, Prediction
+    from headwater.undoing import Revert
+    from headwater.watch_model import Watched
 
 __version__ = "0.1.0"
 
@@ -45,7 +54,12 @@ _HOMES = {
         "NotFoundError",
         "PermissionDeniedError",
     ),
+    "headwater.audit_model": ("Audit", "Finding"),
     "headwater.autologging": ("autolog",),
+    "headwater.branching": ("Branch", "Tag"),
+    "headwater.conflicts": ("Conflict", "MergeConflictError"),
+    "headwater.evaluation_model": ("Evaluated",),
+    "headwater.governance_model": ("Approval", "Check", "Evaluation", "GateResult", "Promotion"),
     "headwater.lineage": ("Lineage",),
     "headwater.lineage_nodes": ("Edge", "Node"),
     "headwater.model": (
@@ -59,6 +73,10 @@ _HOMES = {
         "RunInfo",
     ),
     "headwater.diffs": ("Diff",),
+    "headwater.merge": ("Merge",),
+    "headwater.promotion": ("RefusedError",),
+    "headwater.undoing": ("Revert",),
+    "headwater.watch_model": ("Watched",),
     "headwater.query": ("QueryResult",),
     "headwater.opening": ("create", "current_run", "open"),
     "headwater.registry": ("Registry",),
@@ -70,13 +88,22 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "Alias",
     "AlreadyExistsError",
+    "Approval",
     "ArtifactFile",
+    "Audit",
+    "Branch",
+    "Check",
+    "Conflict",
     "ConflictError",
     "DatasetVersion",
     "Deployment",
     "Diff",
     "Edge",
+    "Evaluated",
+    "Evaluation",
+    "Finding",
     "GateFailedError",
+    "GateResult",
     "HeadwaterError",
     "IntegrityError",
     "InvalidInputError",
@@ -84,6 +111,8 @@ __all__ = [
     "Lineage",
     "LogEntry",
     "LoggedBatch",
+    "Merge",
+    "MergeConflictError",
     "Metric",
     "Model",
     "ModelVersion",
@@ -91,10 +120,15 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "Prediction",
+    "Promotion",
     "QueryResult",
+    "RefusedError",
     "Registry",
+    "Revert",
     "Run",
     "RunInfo",
+    "Tag",
+    "Watched",
     "autolog",
     "create",
     "current_run",

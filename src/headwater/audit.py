@@ -23,6 +23,7 @@ from headwater.context import Context
 from headwater.datasets import Datasets
 from headwater.errors import HeadwaterError, IntegrityError, NotFoundError
 from headwater.fold import entries_of
+from headwater.genuine import check_genuine
 from headwater.history_words import told
 from headwater.lookup import name_of
 from headwater.names import quote
@@ -169,7 +170,9 @@ class _Auditing:
         chosen |= {each["version_id"] for (value,) in fold.rows(_SERVING) for each in _entries(value)}
         read = unread = 0
         for version_id, model_id, number, external in fold.rows(_VERSIONS):
-            if external is not None or not (everything or version_id in chosen):
+            wrong = self._not_genuine(version_id, f"{quote(name_of(fold, model_id))}/{number}")
+            self._findings += wrong
+            if wrong or external is not None or not (everything or version_id in chosen):
                 unread += 1
                 continue
             reference = f"{quote(name_of(fold, model_id))}/{number}"
@@ -180,6 +183,19 @@ class _Auditing:
             if everything:
                 self._findings += self._altered(f"{quote(name)}@{semver}", datasets.verify)
         return read, unread
+
+    def _not_genuine(self, version_id: str, reference: str) -> list[Finding]:
+        tx, actor, commit = self._fold.one(
+            "SELECT tx, json_extract(row, '$.actor'), (SELECT id FROM commits c WHERE c.tx = v.tx) FROM versions v"
+            " WHERE version_id = ?",
+            version_id,
+        )
+        for vouched, kind in ((False, "artifact"), (True, "forged")):
+            try:
+                check_genuine(self._fold, version_id, reference, vouched=vouched)
+            except IntegrityError as error:
+                return [Finding(kind, reference, error.message, None, tx, commit, actor)]
+        return []
 
     def _altered(self, reference: str, verify: Callable[[str], None]) -> list[Finding]:
         try:

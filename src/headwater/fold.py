@@ -28,11 +28,13 @@ __all__ = [
     "SUBJECT",
     "TX",
     "before",
+    "clashes",
     "entries_of",
     "fold_commits",
     "fold_files",
     "fold_rows",
     "unfold_commits",
+    "unfold_events",
     "unfold_rows",
     "unfolded_columns",
     "wipe",
@@ -48,7 +50,7 @@ KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 6
+FORMAT = 8
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -65,6 +67,7 @@ CREATE INDEX commits_position ON commits (position);
 CREATE TABLE models (model_id TEXT PRIMARY KEY, tx TEXT, recorded_at INTEGER, actor TEXT) WITHOUT ROWID;
 CREATE TABLE versions (
     version_id TEXT PRIMARY KEY, model_id TEXT, version INTEGER, tx TEXT, row TEXT, files TEXT);
+CREATE TABLE clashing (version_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX versions_number ON versions (model_id, version);
 CREATE TABLE datasets (dataset_id TEXT PRIMARY KEY, name TEXT, semver TEXT, tx TEXT, row TEXT, files TEXT);
 CREATE INDEX datasets_name ON datasets (name, semver);
@@ -74,6 +77,7 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refused (
@@ -105,8 +109,8 @@ def wipe(connection: sqlite3.Connection) -> None:
     """Forget everything that was folded."""
     connection.execute("DELETE FROM info WHERE key <> 'format'")
     for name in (
-        *("logs", "files", "commits", "models", "versions", "datasets", "events", "superseded", "refused", "lines"),
-        *("runs", "lineage", "deployments", "batches", "twice"),
+        *("logs", "files", "commits", "models", "versions", "clashing", "datasets", "events", "superseded"),
+        *("refused", "lines", "runs", "lineage", "deployments", "batches", "twice"),
     ):
         connection.execute(f"DELETE FROM {name}")
 
@@ -129,17 +133,24 @@ def unfold_rows(connection: sqlite3.Connection, table: str, rows: Iterable[Mappi
         Whether rows of other transactions may be missing now, which had the same keys.
     """
     name, key = UNFOLDED[table]
-    rows = list(rows)
     condition = " AND ".join(f"{column} = :{column}" for column in (*key, "tx"))
     gone = connection.executemany(f"DELETE FROM {name} WHERE {condition}", rows).rowcount
-    if table == "events":
-        _let_stand(connection, rows)
     if table == "batches":
         connection.execute(
             "DELETE FROM twice WHERE (SELECT count(*) FROM batches b"
             " WHERE (b.deployment_id, b.digest) = (twice.deployment_id, twice.digest)) < 2"
         )
     return table == "models" and gone > 0
+
+
+def unfold_events(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
+    """Take the events of transactions out again: what is folded of them, whatever rows the table still has."""
+    rows = []
+    for tx in gone:
+        found = connection.execute("SELECT subject, kind, key, prev FROM events WHERE tx = ?", (tx,)).fetchall()
+        rows += [{**dict(zip(_OF_EVENTS, each, strict=True)), "prev": json.loads(each[3])} for each in found]
+        connection.execute("DELETE FROM events WHERE tx = ?", (tx,))
+    _let_stand(connection, rows)
 
 
 def _let_stand(connection: sqlite3.Connection, gone: Iterable[Mapping[str, Any]]) -> None:
@@ -158,20 +169,19 @@ UNFOLDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "models": ("models", ("model_id",)),
     "model_versions": ("versions", ("version_id",)),
     "datasets": ("datasets", ("dataset_id",)),
-    "events": ("events", ("event_id",)),
     "runs": ("runs", ("run_id",)),
     "lineage": ("lineage", ("source", "relation", "target")),
     "deployments": ("deployments", ("deployment_id",)),
     "batches": ("batches", ("deployment_id", "digest")),
 }
-"""By table: what it is called in the folded state, and its key."""
+"""By table: what it is called in the folded state, and its key; of all that are folded but the events."""
 
 _OF_EVENTS = ("subject", "kind", "key", "prev")
 
 
 def unfolded_columns(table: str) -> list[str]:
     """Return the columns that `unfold_rows` needs of a table's rows."""
-    return ["tx", *UNFOLDED[table][1], *(_OF_EVENTS if table == "events" else ())]
+    return ["tx", *UNFOLDED[table][1]]
 
 
 def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> None:
@@ -202,16 +212,18 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
-    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
+    position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
-        # Machines' clocks differ; a branch's own time never goes backwards.
-        clock = max(clock, landing.micros)
+        # Machines' clocks differ; a branch's own time never goes backwards. The lake's first commit sets no clock: in a
+        # copy, everything that was copied is older than it.
+        now = max(clock, landing.micros)
+        clock = now if landing.parents else clock
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, clock, position)
+                landed[commit] = (landing.id, now, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(
@@ -266,13 +278,35 @@ def _fold_models(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any
 
 
 def _fold_versions(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    connection.executemany(
+    rows = list(rows)
+    new = connection.executemany(
         "INSERT OR IGNORE INTO versions VALUES (?, ?, ?, ?, ?, ?)",
         (
             (row["version_id"], row["model_id"], row["version"], row["tx"], _light(row), json.dumps(row["files"]))
             for row in rows
         ),
-    )
+    ).rowcount
+    for row in rows if new < len(rows) else ():
+        model_id, number, text, files = connection.execute(
+            "SELECT model_id, version, row, files FROM versions WHERE version_id = ?", (row["version_id"],)
+        ).fetchone()
+        there = json.loads(text) | {"model_id": model_id, "version": number, "files": json.loads(files)}
+        if _content(there) != _content(row):
+            connection.execute("INSERT OR IGNORE INTO clashing VALUES (?)", (row["version_id"],))
+
+
+def clashes(connection: sqlite3.Connection) -> int:
+    """Return how many versions have two rows of different content."""
+    return int(connection.execute("SELECT count(*) FROM clashing").fetchone()[0])
+
+
+_WHAT = ("model_id", "version", "digest", "size", "path", "external_url", "run_id", "actor", "recorded_at")
+
+
+def _content(row: Mapping[str, Any]) -> list[Any]:
+    """Return what must not differ between two rows of one version."""
+    files = sorted((each["path"], each["size"], each["sha256"]) for each in row["files"])
+    return [*(row[name] for name in _WHAT), files]
 
 
 def _fold_datasets(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -81,6 +81,9 @@ class PolicyText:
 
     subject: str
     """The model's name, `pattern:GLOB`, or `dataset:NAME`."""
+    name: str | None
+    """The model's name; None for patterns and datasets."""
+    model_id: str | None
     text: str
     """The TOML."""
     digest: str
@@ -90,13 +93,21 @@ class PolicyText:
     commit: str
     recorded_at: datetime
     actor: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """A named result that somebody recorded for a version, such as that of integration tests."""
 
+    name: str
+    """The model's."""
+    version: int
+    version_id: str
+    model_id: str
     check: str
+    check_name: str
+    """The same as `check`, by the name that the view `checks` gives it."""
     passed: bool
     """Where two branches disagree, a failure stands."""
     url: str | None
@@ -113,6 +124,7 @@ class Approval:
     name: str
     version: int
     version_id: str
+    model_id: str
     stage: str
     principal: str
     """`actor:NAME`; in a signed lake the ID of the key."""

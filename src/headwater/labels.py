@@ -8,8 +8,9 @@ from typing import Protocol
 from headwater.context import Context
 from headwater.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from headwater.fold import entries_of
+from headwater.genuine import check_genuine
 from headwater.ids import from_micros
-from headwater.lookup import HIDDEN, is_hidden, model_id_of, version_row
+from headwater.lookup import HIDDEN, is_hidden, model_id_of, name_of, version_row
 from headwater.model import Alias
 from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
 from headwater.production import CHAMPION, PRODUCTION, faces, governed, last_in, stage_of
@@ -41,14 +42,20 @@ class Labels:
     def aliases(self, name: str) -> list[Alias]:
         """Return a model's aliases, by name."""
         with self._context.reading() as fold:
+            model_id = model_id_of(fold, _bare(name))
             rows = fold.rows(
                 # Two branches may have moved it to one place: of rows with one value, that of the least ID is taken.
-                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason, min(e.event_id) FROM events e"
+                "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason, min(e.event_id),"
+                " coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx) FROM events e"
                 " JOIN versions v ON v.version_id = e.value WHERE e.standing AND e.subject = ? AND e.kind = 'alias'"
                 " GROUP BY e.key, e.value ORDER BY e.key, min(e.event_id)",
-                model_id_of(fold, _bare(name)),
+                model_id,
             )
-            return [Alias(key, number, vid, from_micros(at), who, why) for key, number, vid, at, who, why, _ in rows]
+            called = name_of(fold, model_id)
+            return [
+                Alias(key, number, version_id, from_micros(micros), actor, reason, called, model_id, commit)
+                for key, number, version_id, micros, actor, reason, _, commit in rows
+            ]
 
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
         """Point an alias at a version; where it points there already, only a new reason is written."""
@@ -60,6 +67,7 @@ class Labels:
 
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
+            check_genuine(tx.fold, version_id, str(ref), vouched=True)
             standing = tx.fold.standing(model_id, "alias", alias)
             if {value for _, value in standing} == {version_id} and reason is None:
                 return

@@ -86,6 +86,7 @@ def version_row(fold: Fold, ref: ModelRef, *, deleted: bool = False) -> Any:
     if ref.alias is not None:
         version_id = fold.value(model_id, "alias", ref.alias)
         if version_id is None:
+            _check_refused(fold, model_id, ref)
             raise NotFoundError(
                 f"{quote(ref.name)} has no alias {ref.alias!r}", hint=f"`headwater alias list {quote(ref.name)}`"
             )
@@ -104,6 +105,22 @@ def version_row(fold: Fold, ref: ModelRef, *, deleted: bool = False) -> Any:
     if row is None:
         raise NotFoundError(f"there is no version {ref}", hint=f"`headwater versions {quote(ref.name)}` lists them")
     return row
+
+
+def _check_refused(fold: Fold, model_id: str, ref: ModelRef) -> None:
+    """Make sure that an alias is not gone because somebody changed the row of the version that it pointed at.
+
+    Raises:
+        IntegrityError: It is.
+    """
+    from headwater.genuine import check_genuine
+
+    for version_id, number in fold.rows(
+        "SELECT v.version_id, v.version FROM refused r JOIN versions v ON v.version_id = json_extract(r.row, '$.value')"
+        " WHERE r.alarm AND r.subject = ? AND r.kind = 'alias' AND r.key = ? ORDER BY 1",
+        *(model_id, ref.alias),
+    ):
+        check_genuine(fold, version_id, f"{quote(ref.name)}/{number}", vouched=True)
 
 
 def _newest(fold: Fold, model_id: str) -> int:
@@ -127,7 +144,8 @@ def labels_by_version(fold: Fold, model_id: str) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for subject, kind, key, value in fold.rows(
         "SELECT e.subject, e.kind, e.key, e.value FROM events e JOIN versions v ON v.version_id = e.subject"
-        " WHERE v.model_id = ? AND e.standing AND e.kind IN ('tag', 'description', 'stage') ORDER BY e.event_id",
+        " WHERE v.model_id = ? AND e.standing AND e.kind IN ('tag', 'description', 'stage', 'registered')"
+        " ORDER BY e.event_id",
         model_id,
     ):
         found.setdefault(subject, []).append((kind, key, value))
@@ -143,7 +161,7 @@ def labels_of(fold: Fold, model_id: str, version_id: str) -> list[Any]:
     """Return what `labelled` takes, for one version."""
     own = fold.rows(
         "SELECT kind, key, value FROM events WHERE standing AND subject = ?"
-        " AND kind IN ('tag', 'description', 'stage', 'tombstone') ORDER BY event_id",
+        " AND kind IN ('tag', 'description', 'stage', 'tombstone', 'registered') ORDER BY event_id",
         version_id,
     )
     return own + fold.rows(
@@ -196,12 +214,18 @@ def build_version(row: Any, name: str, owner: Any, data: Any = None) -> ModelVer
     )
 
 
-def labelled(version: ModelVersion, labels: list[Any]) -> ModelVersion:
-    """Return a version with what changed about it since: (kind, key, value) of its standing events, oldest first."""
-    if not labels:
+def labelled(version: ModelVersion, labels: list[Any], *, signed: bool = False) -> ModelVersion:
+    """Return a version with what changed about it since.
+
+    Args:
+        version: As it was registered.
+        labels: (kind, key, value) of its standing events, oldest first.
+        signed: Whether the lake is signed.
+    """
+    if not labels and not signed:
         return version
     tags = dict(version.tags)
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"registered": False} if signed else {}
     aliases = []
     for kind, key, value in labels:
         if kind == "tag":
@@ -215,6 +239,8 @@ def labelled(version: ModelVersion, labels: list[Any]) -> ModelVersion:
             changes["deleted"] = changes.get("deleted", False) or value == HIDDEN
         elif kind == "stage":
             changes["stage"] = value or "none"
+        elif kind == "registered":
+            changes["registered"] = value == version.digest
         else:
             changes[kind] = value
     return replace(version, tags=tags, aliases=tuple(sorted(set(aliases))), **changes)

@@ -107,6 +107,8 @@ class ModelVersion:
     """Whether all was recorded that `reproduce` needs."""
     missing: tuple[str, ...] = ()
     """What it can't be reproduced without, a sentence each."""
+    registered: bool | None = None
+    """In a signed lake: whether a signature of its registration has force. None in others."""
     _owner: _Owner | None = field(default=None, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -154,6 +156,11 @@ class Alias:
     recorded_at: datetime
     actor: str
     reason: str | None
+    name: str
+    """The model's."""
+    model_id: str
+    commit: str
+    """Of the transaction that pointed it there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,16 +220,28 @@ def _texts(fold: Fold, subjects: Iterable[str]) -> list[PolicyText]:
     """Return the policies that stand for some subjects; several of one where two branches disagree."""
     found = []
     for subject in subjects:
-        for text, micros, actor, commit, tx, _ in fold.rows(
-            "SELECT e.value, e.recorded_at, e.actor, (SELECT id FROM commits c WHERE c.tx = e.tx), e.tx,"
+        model_id = None if subject.startswith((PATTERN, DATASET)) else subject
+        name = name_of(fold, model_id) if model_id is not None else None
+        for text, micros, actor, reason, commit, tx, _ in fold.rows(
+            "SELECT e.value, e.recorded_at, e.actor, e.reason, (SELECT id FROM commits c WHERE c.tx = e.tx), e.tx,"
             " min(e.event_id) FROM events e WHERE standing AND subject = ? AND kind = 'policy' AND value IS NOT NULL"
             " GROUP BY value ORDER BY min(e.event_id)",
             subject,
         ):
             policy = gates.stored_policy(text, dataset=subject.startswith(DATASET))
-            called = subject if subject.startswith((PATTERN, DATASET)) else name_of(fold, subject)
             found.append(
-                PolicyText(called, text, policy.digest, _count(policy), commit or tx, from_micros(micros), actor)
+                PolicyText(
+                    subject=name or subject,
+                    name=name,
+                    model_id=model_id,
+                    text=text,
+                    digest=policy.digest,
+                    gates=_count(policy),
+                    commit=commit or tx,
+                    recorded_at=from_micros(micros),
+                    actor=actor,
+                    reason=reason,
+                )
             )
     return found
 

@@ -25,6 +25,7 @@ __all__ = [
     "CHAMPION",
     "LEGAL",
     "PRODUCTION",
+    "STAGED_AS_CANARY",
     "STAGES",
     "Entry",
     "add_deployment",
@@ -39,6 +40,7 @@ __all__ = [
     "production_of",
     "put_in_production",
     "replaces",
+    "ruled",
     "serve",
     "serving_in",
     "set_canary",
@@ -67,6 +69,9 @@ LEGAL: Mapping[str, frozenset[str]] = {
 }
 """By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
 before, and a rollback alone brings an archived one back to production."""
+
+STAGED_AS_CANARY = frozenset({"none", "development", "archived"})
+"""The stages that a version leaves for `staging` when it becomes a canary: in these nothing serves."""
 
 Entry = Mapping[str, Any]
 """What serves, as a `traffic` event lists it: deployment_id, version_id, mode, percent."""
@@ -210,15 +215,22 @@ def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
 
 
 def governed(fold: Fold, model_id: str) -> bool:
-    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused."""
-    if fold.signed:
-        return True
+    """Return whether what is in production of a model is decided by more than whoever asks: by rules, or by keys."""
+    return fold.signed or ruled(fold, model_id)
+
+
+def ruled(fold: Fold, model_id: str) -> bool:
+    """Return whether a model has gates or roles: where it has none, nothing that one may do is refused.
+
+    That whoever made a signed lake is its first admin is no rule yet.
+    """
     if any(value is not None for _, value in fold.standing(model_id, "policy")):
         return True
     if next(iter(matching(fold, "policy", model_id)), None) is not None:
         return True
-    rows = fold.rows("SELECT DISTINCT key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(matches_any(fold, model_id, key.partition(" ")[2]) for (key,) in rows)
+    maker = fold.root.key_id if fold.root is not None else None
+    rows = fold.rows("SELECT DISTINCT subject, key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
+    return any(subject != maker and matches_any(fold, model_id, key.partition(" ")[2]) for subject, key in rows)
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------
@@ -230,6 +242,7 @@ def put_in_production(
     reason: str | None,
     deployment_id: str | None = None,
     alone: bool = False,
+    straight: bool = False,
 ) -> str | None:
     """Make a version the one in production: live, champion, and in that stage; the one before is archived.
 
@@ -240,6 +253,7 @@ def put_in_production(
         reason: Why.
         deployment_id: The ID of its deployment; a new one by default.
         alone: Whether canaries end.
+        straight: Whether a version that is not in `staging` enters production without entering that first.
 
     Returns:
         The deployment's ID; None where the version is in production already, and nothing was written.
@@ -266,7 +280,7 @@ def put_in_production(
     for other in dict.fromkeys([*(each["version_id"] for each in live), *filter(None, champions)]):
         if other != version_id and stage_of(tx.fold, other) != "archived":
             tx.event(other, "stage", "archived", reason=reason)
-    _enter(tx, version_id, PRODUCTION, reason)
+    _enter(tx, version_id, PRODUCTION, reason, straight=straight)
     tx.event(model_id, "alias", version_id, key=CHAMPION, reason=reason)
     return deployment_id
 
@@ -309,7 +323,7 @@ def set_canary(
     serve(tx, model_id, PRODUCTION, change, reason)
     if is_new:
         add_deployment(tx, model_id, new, PRODUCTION, percent)
-        if stage_of(tx.fold, version_id) in ("none", "development"):
+        if stage_of(tx.fold, version_id) in STAGED_AS_CANARY:
             _enter(tx, version_id, "staging", reason)
     return chosen
 
@@ -378,13 +392,13 @@ def add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: st
     tx.append("lineage", source=source, relation="deployed", target=target)
 
 
-def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None) -> None:
-    """Write that a version enters a stage, and first that it entered `staging` where it skipped that."""
+def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None, *, straight: bool = False) -> None:
+    """Write that a version enters a stage, and unless it goes straight, first that it entered `staging`."""
     now = stage_of(tx.fold, version_id)
     prev: list[str] | None = None
     if now == stage and len(tx.fold.standing(version_id, "stage")) == 1:
         return
-    if stage == PRODUCTION and now in ("none", "development"):
+    if stage == PRODUCTION and now in ("none", "development") and not straight:
         prev = [tx.event(version_id, "stage", "staging", reason=reason)]
     tx.event(version_id, "stage", stage, reason=reason, prev=prev)
 

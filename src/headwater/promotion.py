@@ -16,6 +16,7 @@ from typing import Any
 from headwater import gates, production
 from headwater.context import Context
 from headwater.errors import ConflictError, GateFailedError, HeadwaterError, InvalidInputError, NotFoundError
+from headwater.genuine import check_genuine
 from headwater.governance_model import Evaluation, GateResult, Promotion
 from headwater.ids import from_micros
 from headwater.lookup import files_of, model_id_of, name_of, version_row
@@ -29,6 +30,10 @@ __all__ = ["Promotions", "RefusedError", "check_percent", "check_transition", "r
 
 _LOOKED_FOR = 100
 """Files of an artifact up to which a rollback looks whether they are there; whoever loads them checks their bytes."""
+
+
+_READ_AT_ONCE = 64 << 20
+"""Bytes of an artifact that are read before it goes into production, also where nobody asked for gates."""
 
 
 class RefusedError(GateFailedError):
@@ -88,6 +93,7 @@ class Promotions:
         override: str | None = None,
         reason: str | None = None,
         kind: str = "promote",
+        straight: bool = False,
     ) -> Promotion:
         """Let a version enter a stage. See `Registry.promote`.
 
@@ -98,6 +104,8 @@ class Promotions:
             override: Why gates that fail are passed over.
             reason: Why.
             kind: What the log calls it.
+            straight: Whether it enters production from where it is: staging's gates are asked, and it is not written
+                that it was there. So somebody who may promote takes again what others did on another branch.
         """
         ref = parse_model(reference)
         if to not in STAGES or to == "none":
@@ -112,7 +120,7 @@ class Promotions:
             raise InvalidInputError("an override needs a reason", hint='write --override "why"')
         if to == PRODUCTION:
             self._check_bytes(ref)
-        return self._run(kind, _Wish(ref, to, percent, override, reason))
+        return self._run(kind, _Wish(ref, to, percent, override, reason, straight=straight))
 
     def stage(self, reference: str, stage: str, *, reason: str | None = None) -> Promotion:
         """Move a version to a stage by hand. See `Registry.stage`."""
@@ -126,8 +134,7 @@ class Promotions:
         """Make a version the champion, which is to put it into production."""
         ref = ModelRef(_bare(name), version=version)
         _check_reason(reason)
-        if self._is_governed(ref):
-            self._check_bytes(ref)
+        self._check_bytes(ref, quickly=True)
         self._run("alias", _Wish(ref, PRODUCTION, None, None, reason, by_alias=True))
 
     def deploy(
@@ -135,8 +142,7 @@ class Promotions:
     ) -> None:
         """Deploy a version to production, live or as a canary: the same as to promote it."""
         ref = parse_model(reference)
-        if self._is_governed(ref):
-            self._check_bytes(ref)
+        self._check_bytes(ref, quickly=True)
         share = percent if canary else None
         wish = _Wish(ref, PRODUCTION, share, None, reason, deployment_id=deployment_id, given=percent)
         self._run("deploy", wish)
@@ -162,19 +168,22 @@ class Promotions:
 
         self._context.write(kind, work)
 
-    def _is_governed(self, ref: ModelRef) -> bool:
-        with self._context.reading() as fold:
-            return production.governed(fold, version_row(fold, ref)[1])
-
-    def _check_bytes(self, ref: ModelRef) -> None:
+    def _check_bytes(self, ref: ModelRef, *, quickly: bool = False) -> None:
         """Make sure that the artifact is what was registered.
+
+        Args:
+            ref: The version.
+            quickly: Whether, where a model has no rules, bytes that take long to read are left to those who pull them.
 
         Raises:
             IntegrityError: It is not.
         """
         with self._context.reading() as fold:
-            version_row(fold, ref)
-        self._versions.verify(str(ref))
+            _, model_id, _, _, row, *_ = version_row(fold, ref)
+            size = json.loads(row)["size"]
+            quickly = quickly and not production.ruled(fold, model_id)
+        if not quickly or (size is not None and size <= _READ_AT_ONCE):
+            self._versions.verify(str(ref))
 
     # -- traffic ------------------------------------------------------------------------------------------------
     def traffic(
@@ -191,7 +200,7 @@ class Promotions:
         share = check_percent(percent)
         _check_reason(reason)
         with self._context.reading() as fold:
-            ref = ModelRef(bare, version=_canary(fold, model_id_of(fold, bare), version))
+            ref = ModelRef(bare, version=_canary(fold, model_id_of(fold, bare), version, is_end=share == 0))
         if share == 0:
             return self._end_canary(ref, reason)
         self._check_bytes(ref)
@@ -258,7 +267,9 @@ class Promotions:
 
         Raises:
             ConflictError: One is not.
+            IntegrityError: The version is not what was registered.
         """
+        check_genuine(fold, version_id, reference, vouched=True)
         row = json.loads(fold.one("SELECT row FROM versions WHERE version_id = ?", version_id)[0])
         if row["path"] is None:
             return
@@ -325,7 +336,12 @@ class Promotions:
                 tx.message = f"give {reference} {share:g} % of production's requests"
         else:
             made = production.put_in_production(
-                tx, model_id, version_id, reason=wish.reason, deployment_id=wish.deployment_id
+                tx,
+                model_id,
+                version_id,
+                reason=wish.reason,
+                deployment_id=wish.deployment_id,
+                straight=wish.straight,
             )
             if made is None and wish.reason is not None:
                 tx.event(model_id, "alias", version_id, key=CHAMPION, reason=wish.reason)
@@ -345,7 +361,7 @@ class Promotions:
         if not tx.rows:
             tx.objects.clear()
         stage = wish.to if not wish.is_canary else stage_of(fold, version_id)
-        stage = "staging" if wish.is_canary and stage in ("none", "development") else stage
+        stage = "staging" if wish.is_canary and stage in production.STAGED_AS_CANARY else stage
         results = evaluation.results if evaluation is not None else ()
         return _Done(name, number, version_id, stage, share, previous, tx.micros, results)
 
@@ -401,6 +417,7 @@ class _Wish:
     reason: str | None
     by_alias: bool = False
     by_traffic: bool = False
+    straight: bool = False
     deployment_id: str | None = None
     given: float | None = None
     """Of a live deployment: the share that somebody named."""
@@ -420,15 +437,23 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
         RefusedError: A gate did not pass, and no override was given.
         GateFailedError: The stage can't be entered from the one that the version is in.
         ConflictError: It would be a canary beside nothing.
+        IntegrityError: The version is not what was registered.
     """
     version_id, model_id, number, *_ = version_row(fold, wish.ref)
-    is_governed = production.governed(fold, model_id)
+    is_governed = production.ruled(fold, model_id)
     now = stage_of(fold, version_id)
     reference = f"{quote(name_of(fold, model_id))}/{number}"
-    implied = (wish.by_alias or wish.deployment_id is not None) and not is_governed
-    if not implied:
+    check_genuine(fold, version_id, reference, vouched=True)
+    by_deployment = wish.by_alias or wish.deployment_id is not None
+    if wish.straight and now in ("none", "development"):
+        staged = gates.evaluate(context, fold, version_id=version_id, stage="staging", traffic=None, memo=memo)
+        if not staged.passed:
+            raise RefusedError(staged)
+    elif is_governed or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)
-    if wish.is_canary and not implied:
+    if wish.to == "archived" and now != wish.to:
+        _check_serves_not(fold, model_id, version_id, reference)
+    if wish.is_canary and (is_governed or not by_deployment):
         current = production_of(fold, model_id)
         if current is None:
             raise ConflictError(
@@ -493,6 +518,34 @@ def check_transition(reference: str, now: str, to: str) -> None:
     raise GateFailedError(f"{reference} is {where}, and can't enter {to} from there", hint=hint)
 
 
+def _check_serves_not(fold: Fold, model_id: str, version_id: str, reference: str) -> None:
+    """Make sure that a version which is to be put aside answers no requests in production.
+
+    Raises:
+        GateFailedError: It does, live or as a canary.
+    """
+    found = next(
+        (
+            each
+            for each in production.serving_in(fold, model_id)
+            if each["version_id"] == version_id and each["mode"] in ("live", "canary")
+        ),
+        None,
+    )
+    if found is None:
+        return
+    name = reference.rpartition("/")[0]
+    if found["mode"] == "live":
+        hint = f"promote another version, or `headwater rollback {name}`"
+    else:
+        several = len({each["version_id"] for each in production.canaries_of(fold, model_id)}) > 1
+        which = f" --version {reference.rpartition('/')[2]}" if several else ""
+        hint = f"`headwater traffic {name} 0{which}` ends it as a canary"
+    raise GateFailedError(
+        f"{reference} gets {found['percent']:g} % of production's requests, and can't be archived", hint=hint
+    )
+
+
 def check_percent(percent: object) -> float:
     """Return a share of requests, in percent.
 
@@ -532,17 +585,20 @@ def _check_share(wish: _Wish, share: float) -> None:
         )
 
 
-def _canary(fold: Fold, model_id: str, version: int | None) -> int:
-    """Return the number of the canary that is meant, or of the challenger that becomes one."""
+def _canary(fold: Fold, model_id: str, version: int | None, *, is_end: bool) -> int:
+    """Return the number of the canary that is meant, or of the challenger that becomes one, unless it is to end."""
     name = quote(name_of(fold, model_id))
     found = [_number(fold, each["version_id"]) for each in production.canaries_of(fold, model_id)]
+    challengers = [] if is_end else _challengers(fold, model_id)
+    if is_end and not found:
+        raise NotFoundError(f"{name} has no canary to end", hint="`headwater deployments` lists what serves")
     if version is not None:
-        if version in found or version in _challengers(fold, model_id):
+        if version in found or version in challengers:
             return version
         raise NotFoundError(
             f"{name}/{version} is no canary", hint=f"`headwater promote {name}/{version} --to production --traffic 5`"
         )
-    chosen = found or _challengers(fold, model_id)
+    chosen = found or challengers
     if not chosen:
         raise NotFoundError(
             f"{name} has no canary whose traffic could be set",
@@ -572,7 +628,7 @@ def _target(fold: Fold, model_id: str, to: int | None) -> str:
             raise NotFoundError(f"there is no version {name}/{to}", hint=f"`headwater versions {name}` lists them")
         if not production.was_in(fold, model_id, row[0]):
             raise GateFailedError(
-                f"{name}/{to} was never in production, so there is no going back to it",
+                f"{name}/{to} was never in production, and only what was can be rolled back to: no gate is asked",
                 hint=f"`headwater promote {name}/{to} --to production` asks its gates",
             )
         return str(row[0])
@@ -586,14 +642,14 @@ def _before(fold: Fold, model_id: str) -> str:
     """Return the version that was in production before the one that is.
 
     Raises:
-        ConflictError: There is none that can come back.
+        NotFoundError: There is none that can come back.
     """
     current = production_of(fold, model_id)
     # Where nothing is in production, the last that was comes back.
     for version_id in reversed(production.entered(fold, model_id)):
         if version_id != current and production.is_there(fold, version_id):
             return version_id
-    raise ConflictError(
+    raise NotFoundError(
         f"there is nothing to roll {quote(name_of(fold, model_id))} back to: no other version was in production before",
         hint=f"`headwater history {quote(name_of(fold, model_id))}` tells its story",
     )
@@ -612,7 +668,11 @@ def _instead_of(fold: Fold, model_id: str, failed: str) -> str:
             f"deployment {failed} of {quote(name_of(fold, model_id))} serves no more",
             hint="`headwater deployments` lists what serves",
         )
-    return _target(fold, model_id, None) if mode != "live" else _before(fold, model_id)
+    try:
+        return _target(fold, model_id, None) if mode != "live" else _before(fold, model_id)
+    except NotFoundError as error:
+        # Whoever looks after what serves can't bring back what is not there, and looks again.
+        raise ConflictError(error.message, hint=error.hint) from None
 
 
 def _number(fold: Fold, version_id: str) -> int:

@@ -162,6 +162,7 @@ class Snapshot:
         self._commits: pa.Table | None = commits(fold)
         self._hidden = hidden_transactions(fold)
         self._shadowed = shadowed(fold)
+        self._doubled = _doubled(fold)
         self._brought: set[str] = set()
         self._held: set[str] = set()
         self._made: set[str] = set()
@@ -355,7 +356,7 @@ class Snapshot:
             rows = f"read_parquet([{', '.join(literal(path) for path in local)}], union_by_name = {differ})"
             if differ:
                 there = {row[0] for row in self._connection.execute(f"DESCRIBE FROM {rows}").fetchall()}
-        return select(name, rows, there, self._shadowed, self._hidden)
+        return select(name, rows, there, self._shadowed, self._hidden, doubled=name in self._doubled)
 
     def _local(self, name: str, files: list[DataFile]) -> list[Path]:
         return list(self._lake.localize(self.commit, [folder(name) + file.path for file in files]).values())
@@ -368,7 +369,13 @@ class Snapshot:
 
 
 def select(
-    name: str, source: str, there: Collection[str], twice: Collection[str] = (), hidden: Collection[str] = ()
+    name: str,
+    source: str,
+    there: Collection[str],
+    twice: Collection[str] = (),
+    hidden: Collection[str] = (),
+    *,
+    doubled: bool = False,
 ) -> str:
     """Return a query for a table's rows with today's columns: those that a source lacks are null.
 
@@ -378,6 +385,7 @@ def select(
         there: The columns that it has.
         twice: Transactions whose predictions and outcomes are those of earlier ones.
         hidden: Transactions that are hidden: of two rows of one key, another's stands.
+        doubled: Whether it has rows of one key several times.
     """
     table = TABLES[name]
     columns = ", ".join(
@@ -386,13 +394,23 @@ def select(
         for column in table.columns
     )
     only = ""
-    if name in _NATURAL_KEYS:
+    if name in _NATURAL_KEYS or doubled:
         key = ", ".join(identifier(column) for column in table.key)
         last = f"tx IN ({', '.join(literal(tx) for tx in hidden)}), " if hidden else ""
         only = f" QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {last}tx) = 1"
     elif name in _IN_BATCHES and twice:
         only = f" WHERE tx NOT IN ({', '.join(map(literal, twice))})"
     return f"SELECT {columns} FROM {source}{only}"
+
+
+def _doubled(fold: Fold) -> set[str]:
+    """Return the tables that have rows of one key several times, though Headwater writes none so."""
+    names = {"model_versions": "versions", "datasets": "datasets", "runs": "runs", "deployments": "deployments"}
+    return {
+        table
+        for table, folded in names.items()
+        if sum(file.rows for file in fold.table(table).files.values()) > fold.one(f"SELECT count(*) FROM {folded}")[0]
+    }
 
 
 def _newest_first(files: Iterable[DataFile]) -> list[DataFile]:

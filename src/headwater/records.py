@@ -128,9 +128,22 @@ class Records:
 
 
 def _checks(fold: Fold, version_id: str, name: str | None = None) -> list[Check]:
+    model_id, number = fold.one("SELECT model_id, version FROM versions WHERE version_id = ?", version_id)
+    model = name_of(fold, model_id)
     return [
         Check(
-            key, said["passed"], said["url"], said["detail"], said["commit"], from_micros(said["micros"]), said["actor"]
+            name=model,
+            version=number,
+            version_id=version_id,
+            model_id=model_id,
+            check=key,
+            check_name=key,
+            passed=said["passed"],
+            url=said["url"],
+            detail=said["detail"],
+            commit=said["commit"],
+            recorded_at=from_micros(said["micros"]),
+            actor=said["actor"],
         )
         for key, said in gate_records.checks_of(fold, version_id, name).items()
     ]
@@ -144,6 +157,7 @@ def _approvals(fold: Fold, version_id: str) -> list[Approval]:
             name=name,
             version=number,
             version_id=version_id,
+            model_id=model_id,
             stage=said["stage"],
             principal=said["principal"],
             given=said["given"],

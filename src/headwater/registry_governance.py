@@ -89,7 +89,7 @@ class Governance(Services):
         """Give a model's canary another share of production's requests; 100 promotes it, 0 ends it.
 
         More than it has asks the gates of `production`; less asks none. Where there is no canary, the version behind
-        the alias `challenger` becomes it.
+        the alias `challenger` becomes it; without gates and roles it need not be in `staging` for that.
 
         Args:
             name: The model.
@@ -118,9 +118,9 @@ class Governance(Services):
             reason: Why; kept with the change.
 
         Raises:
-            NotFoundError: There is no such model or version.
-            GateFailedError: The version was never in production.
-            ConflictError: There is nothing to go back to.
+            NotFoundError: There is no such model or version, or nothing to go back to.
+            GateFailedError: The version was never in production: what no gate let in can't be rolled back to.
+            ConflictError: It is in production already.
             PermissionDeniedError: The actor has no role that may do it.
         """
         return self._promotions.rollback(name, to, reason=reason)

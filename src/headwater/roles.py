@@ -54,6 +54,11 @@ class Roles:
                         hint=f"`headwater key add {name} PUBLIC` takes the line that his `headwater key new` printed",
                     )
                 known = tx.fold.judge().key(new.key_id)
+                if known is not None and known["name"] != name:
+                    raise ConflictError(
+                        f"the key {new.key_id[:12]} that this machine has of {name} is enrolled for {known['name']}",
+                        hint=f"a key stands for one name: `headwater key add {name} PUBLIC` enrols one of {name}",
+                    )
                 if known is not None:
                     raise ConflictError(
                         f"the key {new.key_id[:12]} of {name} was revoked, and stays so",
@@ -268,8 +273,10 @@ def _read(public: str, name: str) -> PublicKey:
 
 def _checked_name(who: str) -> str:
     name = who.removeprefix(ACTOR)
-    if not name.strip() or len(name) > 250 or not name.isprintable():
-        raise InvalidInputError(f"not somebody's name: {shown(who)}", hint="give 1 to 250 printable characters")
+    if not name or name != name.strip() or len(name) > 250 or not name.isprintable():
+        raise InvalidInputError(
+            f"not somebody's name: {shown(who)}", hint="give 1 to 250 printable characters, without blanks around them"
+        )
     return name
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from headwater.context import Context
 from headwater.errors import ConflictError, InvalidInputError, NotFoundError
 from headwater.fold import entries_of
+from headwater.genuine import check_genuine
 from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
 from headwater.names import check_alias, check_text, parse_model, quote, shown
@@ -76,6 +77,7 @@ class Deployments:
 
         def work(tx: Transaction) -> None:
             version_id, model_id, number, *_ = version_row(tx.fold, ref)
+            check_genuine(tx.fold, version_id, str(ref), vouched=True)
             new = {"deployment_id": deployment_id, "version_id": version_id, "mode": mode, "percent": percent}
 
             def change(entries: list[Entry]) -> list[Entry]:

@@ -26,10 +26,12 @@ from headwater.fold import (
     LANDED,
     SCHEMA,
     before,
+    clashes,
     fold_commits,
     fold_files,
     fold_rows,
     unfold_commits,
+    unfold_events,
     unfold_rows,
     unfolded_columns,
     wipe,
@@ -460,7 +462,11 @@ class Folds:
                     if table == "events" and root is not None:
                         events += rows
                     else:
+                        known_clashes = clashes(connection)
                         fold_rows(connection, table, rows)
+                        if known is not None and clashes(connection) > known_clashes:
+                            # One of the two may be gone from the table: what is there now counts, for everybody.
+                            raise RefoldError
                 fold_files(connection, table, after)
             fold_commits(connection, new, commit)
             if root is not None:
@@ -574,21 +580,24 @@ class Folds:
             place = _position(connection, each.id)
             if place is None:
                 continue
-            if newest - place > newest // 2 + 100 or has_strays(connection):
+            if newest - place > newest // 2 + 100 or has_strays(connection) or clashes(connection):
                 return None
+            if _root_of(connection) is not None and marking.found(self._lake, each.id) is None:
+                return None  # the lake was not made yet
             connection.execute("UPDATE info SET value = min(value, ?) WHERE key = 'trunk'", (place,))
             gone = unfold_commits(connection, place)
             for table in self._changed_tables(known, each.id):
                 here, found = Fold(connection, "").table(table), tables.load(self._lake, each.id, table)
                 # What the transactions wrote is in files that were not there before them.
                 later = [path for path in here.files if path not in found.files]
-                if table in FOLDED and gone and later:
+                if table in FOLDED and table != "events" and gone and later:
                     arrow = tables.read(self._lake, known, table, later, unfolded_columns(table))
                     rows = [row for row in tables.rows(arrow) if row["tx"] in gone]
                     if unfold_rows(connection, table, rows):
                         arrow = tables.read(self._lake, each.id, table, found.files)
                         fold_rows(connection, table, tables.rows(arrow))
                 fold_files(connection, table, found)
+            unfold_events(connection, gone)
             connection.execute("INSERT OR REPLACE INTO info VALUES ('commit', ?)", (each.id,))
             return each.id
         return None

@@ -7,13 +7,17 @@ the state before the landing that brought it. No clock is asked. See ADR 0019.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.access import (
+    GOVERN,
+    LABEL,
+    PROMOTE,
     RIGHTS,
     ROLES,
+    SERVE,
     TELEMETRY,
     WORDS,
     WRITE,
@@ -28,7 +32,19 @@ from headwater.keys import Verifier, key_id, raw_of, verifies
 from headwater.names import quote, shown
 from headwater.signatures import Signature, named_versions, parse, verify
 
-__all__ = ["ACTOR", "DATASET", "PATTERN", "Judge", "Refusal", "Root", "Rows", "first_name"]
+__all__ = [
+    "ACTOR",
+    "DATASET",
+    "PATTERN",
+    "Judge",
+    "Place",
+    "Refusal",
+    "Root",
+    "Rows",
+    "first_name",
+    "names_of",
+    "places_of",
+]
 
 Rows = Callable[..., list[Any]]
 """Asks a folded state: SQL and its parameters, for rows."""
@@ -101,9 +117,55 @@ def _key_of(value: str | None, principal: str) -> dict[str, Any] | None:
     return None
 
 
-_PLACE = """SELECT subject, kind, key FROM events WHERE event_id = ?1
-    UNION ALL SELECT subject, kind, key FROM refused WHERE event_id = ?1"""
-"""What was refused here may have force elsewhere, and who settles that names it."""
+Place = tuple[str, str, str]
+"""Subject, kind and key of an event."""
+
+_LAST = 1 << 62
+
+
+_PLACE = "SELECT subject, kind, key FROM {} WHERE event_id = ?"
+
+_DEPLOYMENTS = "SELECT model_id, environment FROM deployments"
+
+_BATCHES = "SELECT deployment_id FROM batches WHERE tx = ?"
+
+_RUN = "run:"
+
+_THINGS = (("runs", "run_id"), ("datasets", "dataset_id"), ("deployments", "deployment_id"))
+
+
+def places_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, set[Place]]:
+    """Return the places that events claim, by their IDs."""
+    found: dict[str, set[Place]] = {}
+    for row in rows:
+        found.setdefault(row["event_id"], set()).add((row["subject"], row["kind"], row["key"]))
+    return found
+
+
+def names_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the first names that events give, by model."""
+    found: dict[str, str] = {}
+    for row in sorted((each for each in rows if each["kind"] == "name" and not each["prev"]), key=_by_id):
+        found.setdefault(row["subject"], row["value"])
+    return found
+
+
+def _versions_in(kind: str, value: str | None) -> set[str]:
+    """Return the versions that the value of an alias or of traffic names.
+
+    Raises:
+        ValueError: It can't be read.
+    """
+    if kind == "alias":
+        return set() if value is None else {value}
+    try:
+        return {str(each["version_id"]) for each in json.loads(value or "[]")}
+    except (KeyError, TypeError, RecursionError):
+        raise ValueError from None
+
+
+def _by_id(row: Mapping[str, Any]) -> str:
+    return str(row["event_id"])
 
 
 @dataclass
@@ -115,7 +177,10 @@ class Judge:
         root: What the lake's trust begins with; None where it is not signed.
         versions: Of versions that the state lacks: model and digest.
         names: Of models that the state lacks: the name.
-        events: Of events that the state lacks: subject, kind and key.
+        events: Of events that the state lacks: the places that they claim.
+        things: IDs of runs, datasets and deployments that the state lacks.
+        brought: Those of the events that a merge brings.
+        until: The position of the last landing whose versions, runs and the like count.
         verifies: Tells whether a signature is one of a message.
     """
 
@@ -123,8 +188,12 @@ class Judge:
     root: Root | None
     versions: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    events: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    events: Mapping[str, Collection[Place]] = field(default_factory=dict)
+    things: Collection[str] = frozenset()
+    brought: Collection[str] = frozenset()
+    until: int = _LAST
     verifies: Verifier = verifies
+    _asked: str = ""
     _first: dict[str, str | None] = field(default_factory=dict)
     _held: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _keys: dict[str, dict[str, Any] | None] = field(default_factory=dict)
@@ -143,9 +212,16 @@ class Judge:
         ):
             said = _key_of(value, principal)
             found += [] if said is None else [said]
-        if not found and self.root is not None and self.root.key_id == principal:
+        if not found and self._is_root(principal, "key", ""):
+            assert self.root is not None
             return {"public": self.root.public, "name": self.root.name, "revoked": False}
         return max(found, key=lambda each: bool(each["revoked"]), default=None)
+
+    def _is_root(self, principal: str, kind: str, key: str) -> bool:
+        """Return whether the marker's word on a key holds: it is the root's, and no event ever said anything of it."""
+        if self.root is None or self.root.key_id != principal:
+            return False
+        return not self.rows("SELECT 1 FROM events WHERE subject = ? AND kind = ? AND key = ?", principal, kind, key)
 
     def roles(self, principal: str) -> list[tuple[str, str]]:
         """Return the (role, pattern) pairs that a principal holds; where two stand, revoked stands."""
@@ -155,8 +231,8 @@ class Judge:
                 "SELECT key, value FROM events WHERE standing AND kind = 'role' AND subject = ?", principal
             ):
                 said.setdefault(key, set()).add(value)
-            if self.root is not None and self.root.key_id == principal:
-                said.setdefault("admin *", {"granted"})
+            if "admin *" not in said and self._is_root(principal, "role", "admin *"):
+                said["admin *"] = {"granted"}
             self._held[principal] = [
                 (role, pattern)
                 for key, values in sorted(said.items())
@@ -207,12 +283,34 @@ class Judge:
 
     def version(self, version_id: str) -> tuple[str, str | None] | None:
         """Return the model and the artifact's digest of a version, or None where there is none."""
-        if version_id in self.versions:
-            return self.versions[version_id]
         found = self.rows(
-            "SELECT model_id, json_extract(row, '$.digest') FROM versions WHERE version_id = ?", version_id
+            f"SELECT model_id, json_extract(row, '$.digest') FROM versions t WHERE version_id = ?1{self._landed}",
+            *(version_id, self.until),
         )
-        return (str(found[0][0]), found[0][1]) if found else None
+        return (str(found[0][0]), found[0][1]) if found else self.versions.get(version_id)
+
+    @property
+    def _landed(self) -> str:
+        """A condition of SQL: a row of `t` landed. What other programs put there, or lands later, is not seen."""
+        if self.root is None:
+            return " AND ?2 IS NOT NULL"
+        return " AND EXISTS (SELECT 1 FROM commits c WHERE c.tx = t.tx AND c.position <= ?2)"
+
+    def _is_there(self, row: Mapping[str, Any]) -> bool:
+        """Return whether what an event is about is known: nobody decides about what comes to a branch later."""
+        subject, kind = str(row["subject"]), row["kind"]
+        if self.root is None or kind in ("key", "role", "delivered", "endorsement"):
+            return True
+        if subject.startswith((PATTERN, DATASET)) or subject in self.things:
+            return True
+        version = self.version(subject)
+        if self.name_of(subject if version is None else version[0]) is not None:
+            return True
+        found = (f"SELECT 1 FROM {table} t WHERE {column} = ?1{self._landed}" for table, column in _THINGS)
+        return any(
+            self.rows(sql, subject, self.until)
+            for sql in (*found, "SELECT 1 FROM commits WHERE tx = ?1 AND position <= ?2")
+        )
 
     def digests(self, versions: Iterable[str]) -> dict[str, str | None]:
         """Return the digests of those of some IDs that are versions'."""
@@ -239,11 +337,88 @@ class Judge:
         if name is not None:
             # Who renames a model gives it to those who hold the new name, so he has to hold it too.
             return [name, row["value"]] if kind == "name" else [name]
-        if kind == "tombstone":
-            # A transaction: what hides it hides the versions that it registered.
-            models = self.rows("SELECT DISTINCT model_id FROM versions WHERE tx = ?", subject)
-            return [self.name_of(each) or "*" for (each,) in models] or [None]
         return [None]
+
+    def _needs(self, row: Mapping[str, Any], standing: str | None) -> list[tuple[str, str | None]]:
+        """Return the rights that an event needs, each with what it is needed on.
+
+        Args:
+            row: The event.
+            standing: What stands in its place now.
+        """
+        right = right_for(row["kind"], row["key"], row["value"], standing)
+        found = [(right, target) for target in self._targets(row)]
+        return found if row["kind"] != "tombstone" else self._needs_of_tombstone(row, found)
+
+    def _needs_of_tombstone(
+        self, row: Mapping[str, Any], found: list[tuple[str, str | None]]
+    ) -> list[tuple[str, str | None]]:
+        """Return the rights that it takes to hide something, or to bring it back: those on all that this is about."""
+        subject, hides = str(row["subject"]), row["value"] != "restored"
+        version = self.version(subject)
+        model = subject if version is None else version[0]
+        if self.name_of(model) is not None:
+            serves = hides and self._serves(model, None if version is None else subject)
+            return [*found, *((PROMOTE, target) for _, target in (found if serves else ()))]
+        deployments = self.rows(f"{_DEPLOYMENTS} WHERE deployment_id = ?", subject)
+        runs = self.rows("SELECT run_id FROM runs WHERE run_id = ?", subject)
+        transaction = self.rows("SELECT kind, subject, actor FROM commits WHERE tx = ? ORDER BY position", subject)
+        if not (deployments or runs or transaction):
+            return found
+        needs: list[tuple[str, str | None]] = []
+        for kind, about, _ in transaction[:1]:
+            needs += [(GOVERN, "*")] if kind == "init" else []
+            runs += [(about.removeprefix(_RUN),)] if str(about).startswith(_RUN) else []
+            runs += self.rows("SELECT run_id FROM runs WHERE tx = ?", subject)
+            deployments += self.rows(f"{_DEPLOYMENTS} WHERE tx = ?", subject)
+            deployments += self.rows(f"{_DEPLOYMENTS} WHERE deployment_id IN ({_BATCHES})", subject)
+            for each, model in self.rows("SELECT version_id, model_id FROM versions WHERE tx = ?", subject):
+                target = self.name_of(model) or "*"
+                needs += [(LABEL, target), *([(PROMOTE, target)] if hides and self._serves(model, each) else [])]
+            for about, kind, key, value in self.rows(
+                "SELECT subject, kind, key, value FROM events WHERE tx = ?", subject
+            ):
+                if kind in ("role", "key"):
+                    needs.append((GOVERN, "*"))
+                elif kind not in TELEMETRY and kind != "tombstone":
+                    inner = {"subject": about, "kind": kind, "key": key, "value": value}
+                    needs += self._needs(inner, None)
+        for model, environment in deployments:
+            needs.append((PROMOTE if environment == "production" else SERVE, self.name_of(model) or "*"))
+        for (run,) in dict.fromkeys(runs):
+            needs += self._needs_of_run(str(run), row)
+        if not needs and transaction and self.called(self._asked) != transaction[0][2]:
+            needs.append((GOVERN, "*"))
+        return list(dict.fromkeys(needs)) or found
+
+    def _needs_of_run(self, run: str, row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+        """Return the rights that it takes to hide a run or what it measured: his own is everybody's."""
+        by = self.rows("SELECT json_extract(row, '$.actor') FROM runs WHERE run_id = ?", run)
+        if not by or by[0][0] == self.called(self._asked):
+            return []
+        made = self.rows("SELECT DISTINCT model_id FROM versions WHERE json_extract(row, '$.run_id') = ?", run)
+        return [(LABEL, self.name_of(model) or "*") for (model,) in made] or [(GOVERN, "*")]
+
+    def _serves(self, model: str, version: str | None) -> bool:
+        """Return whether a model, or a version of it, is champion, in production or a canary there."""
+        mine = (
+            [version]
+            if version is not None
+            else [str(each) for (each,) in self.rows("SELECT version_id FROM versions WHERE model_id = ?", model)]
+        )
+        standing = self.rows(
+            "SELECT kind, value FROM events WHERE standing AND subject = ? AND (kind, key) IN"
+            " (VALUES ('alias', 'champion'), ('traffic', 'production'))",
+            model,
+        )
+        named = {each for kind, value in standing for each in _versions_in(kind, value)}
+        return any(
+            each in named
+            or self.rows(
+                "SELECT 1 FROM events WHERE standing AND subject = ? AND kind = 'stage' AND value = 'production'", each
+            )
+            for each in mine
+        )
 
     def verified(self, row: Mapping[str, Any], signature: Signature, public: str) -> bool:
         """Return whether a signature is of this event, of this lake, and of the artifacts that it is about."""
@@ -253,16 +428,20 @@ class Judge:
         return verify(row, signature, raw, lake=self.root.lake, digests=digests, verifies=self.verifies)
 
     def misplaced(self, row: Mapping[str, Any]) -> Refusal | None:
-        """Return what is wrong with what an event replaces: it may only be what is of the same place as itself."""
+        """Return what is wrong with an event's ID, or with what it replaces: that is of the same place as itself."""
+        if self.rows("SELECT 1 FROM events WHERE event_id = ?", row.get("event_id")):
+            return Refusal("its ID is that of another event")
         place = (row["subject"], row["kind"], row["key"])
         for each in row["prev"] or ():
-            found = self.events.get(each)
-            if found is None:
-                rows = self.rows(_PLACE, each)
-                found = tuple(rows[0]) if rows else None
-            if found is None:
+            # What has force says itself where it belongs, whatever else claims its ID.
+            found = {tuple(stands) for stands in self.rows(_PLACE.format("events"), each)}
+            if not found:
+                # What was refused here may have force elsewhere, and who settles that names it.
+                refused = self.rows(_PLACE.format("refused") + " AND NOT stray", each)
+                found = {*self.events.get(each, ()), *(tuple(other) for other in refused)}
+            if not found:
                 return Refusal(f"it replaces an event that is not there: {shown(str(each))}")
-            if found != place:
+            if place not in found:
                 return Refusal(f"it replaces an event of something else: {shown(str(each))}")
         return None
 
@@ -273,7 +452,7 @@ class Judge:
             row: The event.
             principal: Who made it; that the signature is his is not asked here.
         """
-        kind, value, prev = row["kind"], row["value"], list(row["prev"] or ())
+        kind, prev = row["kind"], list(row["prev"] or ())
         place = (row["subject"], kind, row["key"])
         misplaced = self.misplaced(row)
         if misplaced is not None or kind in TELEMETRY:
@@ -286,16 +465,29 @@ class Judge:
         odd = self._odd(row, principal)
         if odd is not None:
             return odd
-        same = {each for _, each in standing} == {value} if standing else says_nothing(kind, value)
-        if same and self.may(principal, WRITE, None):
-            return None  # it changes nothing
+        if self._says_the_same(row, standing) and self.may(principal, WRITE, None):
+            return None
         before = [each for _, each in standing]
         stands = "production" if "production" in before else next(iter(before), None)
-        right = right_for(kind, row["key"], value, stands)
-        for target in self._targets(row):
+        self._asked = principal
+        for right, target in self._needs(row, stands):
             if not self.may(principal, right, target):
                 return self._denied(principal, right, target)
         return None
+
+    def _says_the_same(self, row: Mapping[str, Any], standing: Collection[tuple[str, str | None]]) -> bool:
+        """Return whether an event changes nothing, so that everybody may write it who may write at all.
+
+        Who decides anew what governance protects takes it upon himself: only a merge does so for what it keeps.
+        """
+        kind, value = row["kind"], row["value"]
+        if kind == "key" or {each for _, each in standing} != ({value} if standing else set()):
+            return False
+        if not standing and not says_nothing(kind, value):
+            return False
+        if not is_protected(kind, row["key"]):
+            return True
+        return kind not in ("override", "gate", "refusal") and any(each in self.brought for each in row["prev"] or ())
 
     def refusal_of_brought(self, row: Mapping[str, Any], merger: str) -> Refusal | None:
         """Return why an event that a merge brought has no force, or None where it has.
@@ -316,6 +508,16 @@ class Judge:
     def _odd(self, row: Mapping[str, Any], principal: str) -> Refusal | None:
         """Return what is wrong with what an event says, whoever says it."""
         kind, key, value = row["kind"], str(row["key"]), row["value"]
+        if not self._is_there(row):
+            return Refusal(f"it is about something that is not there: {shown(str(row['subject']))}")
+        if self.root is not None and kind in ("alias", "traffic"):
+            try:
+                named = _versions_in(kind, value)
+            except ValueError:
+                return Refusal(f"it says nothing that can be read: {shown(str(value))}")
+            for each in sorted(named):
+                if (self.version(each) or (None,))[0] != row["subject"]:
+                    return Refusal(f"it names what is no version of its model: {shown(each)}")
         if kind == "approval" and key.partition(" ")[2] != principal:
             return Refusal("it is an approval in somebody else's name")
         if kind == "role":
@@ -343,6 +545,10 @@ class Judge:
             return principal.removeprefix(ACTOR)
         key = self.key(principal)
         return principal if key is None else str(key["name"])
+
+    def lacking(self, principal: str, right: str) -> Refusal | None:
+        """Return why somebody may not do something at all, on whatever model; None where he may on one."""
+        return None if self.may(principal, right, None) else self._denied(principal, right, None)
 
     def _denied(self, principal: str, right: str, target: str | None) -> Refusal:
         name = self.called(principal)

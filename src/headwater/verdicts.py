@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from headwater.access import TELEMETRY
 from headwater.access import protected as is_protected
 from headwater.keys import Verifier, verifies
 from headwater.signatures import Signature, digest_of, parse, summary
-from headwater.trust import Judge, Root
+from headwater.trust import Judge, Root, names_of, places_of
 
 __all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
 
@@ -65,15 +65,19 @@ def fold_judged(connection: sqlite3.Connection, rows: Iterable[Row], landings: L
     Raises:
         RefoldError: They can't be added to what was judged: begin with an empty state.
     """
-    new: dict[str, dict[str, Row]] = {}
+    if connection.execute(_BEFORE_ITS_LANDING, (landings.after,)).fetchone():
+        raise RefoldError
+    new: dict[str, dict[str, Row]] = {tx: {} for (tx,) in connection.execute(_COUNTED, (landings.after,))}
+    held = _Held(connection, landings, set(new))
     for row in rows:
         seal = digest_of(row)
         if not connection.execute(_KNOWN, (row["event_id"], seal)).fetchone():
             new.setdefault(row["tx"], {})[seal] = row
     placed: dict[int, list[tuple[bool, dict[str, Row]]]] = {}
     strays: list[_Verdict] = []
-    for tx, found in new.items():
-        genuine, position, direct = _placed(connection, tx, found, landings, strays)
+    # The newest first: where rows are gone, its commit is likely to hold those of the others too.
+    for tx, found in reversed(new.items()):
+        genuine, position, direct = _placed(connection, tx, found, landings, held, strays)
         if genuine:
             if position <= landings.after:
                 raise RefoldError
@@ -88,8 +92,46 @@ _KNOWN = """SELECT 1 FROM events WHERE (event_id, seal) = (?1, ?2)
     UNION ALL SELECT 1 FROM refused WHERE (event_id, seal) = (?1, ?2)"""
 
 
+_COUNTED = """SELECT c.tx FROM commits c LEFT JOIN commits l ON l.id = c.landed
+    WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %' AND (l.id = c.id OR l.kind IS NOT 'move')
+    AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = c.tx AND o.position <= ?1)
+    GROUP BY c.tx ORDER BY min(c.position)"""
+"""Transactions that landed after a position and say that they have events; none that a branch was moved away from."""
+
+_BEFORE_ITS_LANDING = """SELECT 1 FROM refused r JOIN commits c ON c.tx = r.tx WHERE r.stray AND c.position > ?1
+    AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = r.tx AND o.position <= ?1)"""
+"""Rows that nobody knew what to make of, and whose transaction has landed now."""
+
+
+class _Held:
+    """Events of transactions as their commits hold them, read where the rows of the events are not those."""
+
+    def __init__(self, connection: sqlite3.Connection, landings: Landings, wanted: set[str]) -> None:
+        self._connection = connection
+        self._landings = landings
+        self._wanted = wanted
+        self._rows: dict[str, dict[str, Row]] = {}
+
+    def of(self, tx: str, commit: str, said: str | None) -> dict[str, Row] | None:
+        """Return a transaction's events by digest, or None where its commit does not hold what it says."""
+        if summary(self._rows.get(tx, ())) != said:
+            here: dict[str, dict[str, Row]] = {tx: {}}
+            for row in self._landings.held(commit):
+                if row["tx"] == tx or row["tx"] in self._wanted:
+                    here.setdefault(row["tx"], {})[digest_of(row)] = row
+            # What this commit has of other transactions is a guess: theirs is asked where it does not add up.
+            self._rows = {**here, **self._rows, tx: here[tx]}
+        found = self._rows[tx]
+        return found if summary(found) == said else None
+
+
 def _placed(
-    connection: sqlite3.Connection, tx: str, found: dict[str, Row], landings: Landings, strays: list[_Verdict]
+    connection: sqlite3.Connection,
+    tx: str,
+    found: dict[str, Row],
+    landings: Landings,
+    held: _Held,
+    strays: list[_Verdict],
 ) -> tuple[dict[str, Row], int, bool]:
     """Return which events of a transaction its commit held, the position of that, and if it landed by itself."""
     commit = connection.execute(
@@ -103,14 +145,16 @@ def _placed(
     name, position, said, direct = commit
     if summary(found) == said:
         return found, position, bool(direct)
-    held = {digest_of(row): row for row in landings.held(name) if row["tx"] == tx}
-    if summary(held) != said:
+    there = held.of(tx, name, said)
+    if there is None:
         reason = f"commit {name[:12]} does not hold the events that it says"
         strays += [_Verdict(row, seal, reason) for seal, row in found.items()]
         return {}, -1, False
     reason = f"commit {name[:12]} did not hold it"
-    strays += [_Verdict(row, seal, reason) for seal, row in found.items() if seal not in held]
-    return {seal: row for seal, row in found.items() if seal in held}, position, bool(direct)
+    strays += [_Verdict(row, seal, reason) for seal, row in found.items() if seal not in there]
+    # Whose rows are gone from the table has force all the same: who has read them already goes on as before.
+    late = position <= landings.after
+    return {seal: row for seal, row in there.items() if not late or seal in found}, position, bool(direct)
 
 
 def _land(
@@ -122,8 +166,10 @@ def _land(
     judge = Judge(
         lambda sql, *given: connection.execute(sql, given).fetchall(),
         landings.root,
-        names={row["subject"]: row["value"] for row in new if row["kind"] == "name" and not row["prev"]},
-        events={row["event_id"]: (row["subject"], row["kind"], row["key"]) for row in new},
+        names=names_of(new),
+        events=places_of(new),
+        brought={row["event_id"] for direct, rows in parts if not direct for row in rows.values()},
+        until=position,
         verifies=landings.verifies,
     )
     verdicts: list[_Verdict] = []
@@ -138,6 +184,7 @@ def _land(
                 vouched |= {event: (digest, who) for event, digest in _endorsed(row).items()}
     for direct, rows in parts:
         verdicts += [] if direct else [_brought(judge, row, seal, vouched) for seal, row in rows.items()]
+    verdicts = list(_once(verdicts))
     _apply(connection, verdicts)
     line.keep(verdicts)
 
@@ -150,7 +197,6 @@ class _Line:
         self._position = position
         self._landings = landings
         known = [name for (name,) in connection.execute("SELECT branch FROM lines ORDER BY position")]
-        self._seen = {landings.root.branch, *known}
         self._current = known[-1] if known else landings.root.branch
 
     def reason(self, judge: Judge, row: Row, signature: Signature | None) -> str | None:
@@ -170,7 +216,7 @@ class _Line:
         if not judge.verified(row, signature, key["public"]):
             return "its signature is not one of this event in this lake"
         other = signature.branch != self._current
-        if other and (not apart or signature.branch in self._seen):
+        if other and (not apart or signature.branch == self._landings.root.branch):
             return f"it was signed for branch {signature.branch}"
         found = judge.refusal(row, signature.key_id)
         return None if found is None else found.message
@@ -178,8 +224,10 @@ class _Line:
     def keep(self, verdicts: Iterable[_Verdict]) -> None:
         """Note the branch that the line is from now on, by what has force."""
         for each in verdicts:
-            signature = parse(each.row["signature"])
-            if each.reason is None and signature is not None and signature.branch not in self._seen and each.alarm:
+            # Of telemetry, and of what a merge brought, nobody has verified that it was signed for that branch.
+            own = each.reason is None and each.alarm and each.row["kind"] not in TELEMETRY
+            signature = parse(each.row["signature"]) if own else None
+            if signature is not None and signature.branch != self._current:
                 self._connection.execute(
                     "INSERT OR IGNORE INTO lines VALUES (?, ?)", (self._position, signature.branch)
                 )
@@ -207,6 +255,18 @@ def _brought(judge: Judge, row: Row, seal: str, vouched: Mapping[str, tuple[str,
     return _Verdict(row, seal, reason, alarm=reason is not None)
 
 
+def _once(verdicts: Iterable[_Verdict]) -> Iterator[_Verdict]:
+    """Yield verdicts, where of several events of one ID one alone may have force: one that is signed, if there is."""
+    taken = set()
+    for each in sorted(verdicts, key=lambda each: (each.row["kind"] in TELEMETRY, each.seal)):
+        event = each.row["event_id"]
+        if each.reason is None and event in taken:
+            yield _Verdict(each.row, each.seal, "its ID is that of another event")
+            continue
+        taken |= set() if each.reason is not None else {event}
+        yield each
+
+
 def _endorsed(row: Row) -> dict[str, str]:
     try:
         return {str(event): str(digest) for event, digest in json.loads(row["value"] or "{}").items()}
@@ -216,12 +276,17 @@ def _endorsed(row: Row) -> dict[str, str]:
 
 def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None:
     honoured = [each for each in verdicts if each.reason is None]
-    replaced = [(event,) for each in honoured for event in each.row["prev"] or ()]
-    connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?)", replaced)
-    connection.executemany("UPDATE events SET standing = 0 WHERE event_id = ?", replaced)
+    replaced = [
+        (event, row["subject"], row["kind"], row["key"])
+        for row in (each.row for each in honoured)
+        for event in row["prev"] or ()
+    ]
+    connection.executemany("INSERT OR IGNORE INTO superseded VALUES (?1)", [each[:1] for each in replaced])
     connection.executemany(
-        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
-        " NOT EXISTS (SELECT 1 FROM superseded WHERE event_id = ?1), ?11)",
+        "UPDATE events SET standing = 0 WHERE event_id = ? AND subject = ? AND kind = ? AND key = ?", replaced
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?11)",
         [
             (
                 *(row["event_id"], row["subject"], row["kind"], row["key"], row["value"], json.dumps(row["prev"])),
@@ -230,6 +295,12 @@ def _apply(connection: sqlite3.Connection, verdicts: Iterable[_Verdict]) -> None
             for each in honoured
             for row in (each.row,)
         ],
+    )
+    connection.executemany(
+        "UPDATE events SET standing = 0 WHERE event_id = ?1 AND ?1 IN (SELECT event_id FROM superseded) AND EXISTS"
+        " (SELECT 1 FROM events o, json_each(o.prev) p WHERE p.value = ?1"
+        " AND (o.subject, o.kind, o.key) = (events.subject, events.kind, events.key))",
+        [(each.row["event_id"],) for each in honoured],
     )
     for each in verdicts:
         if each.reason is not None:

@@ -13,7 +13,8 @@ from typing import Any
 from headwater import artifacts
 from headwater.artifacts import Wanted
 from headwater.context import Context
-from headwater.errors import IntegrityError, InvalidInputError, NotFoundError
+from headwater.errors import InvalidInputError, NotFoundError
+from headwater.genuine import check_genuine
 from headwater.lake import refs
 from headwater.lookup import (
     HIDDEN,
@@ -71,7 +72,7 @@ class Versions:
                     return labelled(build_version(row, ref.name, owner), labels_of(small, row[1], row[0]))
         with context.reading() as fold:
             row = version_row(fold, ref)
-            return labelled(build_version(row, ref.name, owner), labels_of(fold, row[1], row[0]))
+            return labelled(build_version(row, ref.name, owner), labels_of(fold, row[1], row[0]), signed=fold.signed)
 
     def list(
         self, name: str, owner: Any = None, *, tags: Mapping[str, str], limit: int | None = None
@@ -100,7 +101,8 @@ class Versions:
                 ids = ids[:limit]
             built = self._built_of(fold, model_id, ref.name, ids, owner)
             labels = labels_by_version(fold, model_id)
-            found = [labelled(built[each], labels[each]) if each in labels else built[each] for each in ids]
+            signed = fold.signed
+            found = [labelled(built[each], labels.get(each, []), signed=signed) for each in ids]
             if tags:
                 found = [version for version in found if all(version.tags.get(k) == v for k, v in tags.items())]
             return found[:limit]
@@ -191,14 +193,14 @@ class Versions:
             for each in version_ids:
                 row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", each)
                 version = build_version(row, name_of(fold, row[1]), owner)
-                found.append(labelled(version, labels_of(fold, row[1], each)))
+                found.append(labelled(version, labels_of(fold, row[1], each), signed=fold.signed))
             return found
 
     def registered(self, name: str, version_id: str, owner: Any = None) -> ModelVersion:
         """Return a version that has just landed, whatever others did to it or to its model since."""
         with self._context.reading() as fold:
             row = fold.one(f"SELECT {VERSION_COLUMNS} FROM versions v WHERE version_id = ?", version_id)
-            return labelled(build_version(row, name, owner), labels_of(fold, row[1], version_id))
+            return labelled(build_version(row, name, owner), labels_of(fold, row[1], version_id), signed=fold.signed)
 
     # -- fetching -----------------------------------------------------------------------------------------------
     def pull(self, reference: str, dest: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -206,6 +208,7 @@ class Versions:
         ref = parse_model(reference)
         with self._context.reading() as fold:
             row = version_row(fold, ref)
+            check_genuine(fold, row[0], reference)
             commit = fold.commit
             files = files_of(fold, row[0])
             model_id = row[1]
@@ -234,6 +237,7 @@ class Versions:
         """
         with self._context.reading() as fold:
             row = version_row(fold, parse_model(reference), deleted=True)
+            check_genuine(fold, row[0], reference)
             commit = fold.commit
             files = files_of(fold, row[0])
         data = json.loads(row[4])
@@ -246,9 +250,6 @@ class Versions:
         wanted = Wanted(reference, files, lambda path: self._context.lake.open(commit, data["path"] + path))
         for file in files:
             artifacts.copy(wanted, file, None)
-        single = len(files) == 1
-        if data["digest"] not in {artifacts.digest_of(files, single=s) for s in {single, False}}:
-            raise IntegrityError(f"{reference}: its digest is not that of its files")
 
     def all_references(self) -> builtins.list[str]:
         """Return every version that is not deleted, as references."""

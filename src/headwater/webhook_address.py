@@ -20,8 +20,21 @@ _NUMBERLIKE = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
-_METADATA = frozenset({"169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254"})
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+_METADATA = frozenset(
+    {
+        *("169.254.169.254", "169.254.170.2", "169.254.170.23", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+        *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
+    }
+)
 """Where clouds give a machine its credentials: nobody's webhook, whatever is allowed."""
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SPECIAL = (
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv6Network("3fff::/20"),
+)
+"""What is set aside for protocols and documents, and that not every Python knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,8 @@ def parse_url(text: str, *, allow_private: bool = False) -> WebhookUrl:
     if address is not None and (why := forbidden(address, allow_private=allow_private)) is not None:
         raise InvalidInputError(f"a webhook may not be at {shown(host)}: {why}", hint=_hint(address))
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if port == 0:
+        raise InvalidInputError(f"not a port: {shown(_bare(text))}", hint="leave :0 out")
     return WebhookUrl(parts.scheme, str(address) if address is not None else host, port or _port(parts.scheme), path)
 
 
@@ -124,7 +139,7 @@ def _literal(host: str) -> Address | None:
 def forbidden(address: Address, *, allow_private: bool) -> str | None:
     """Return why nothing may be posted to an address; None where it may.
 
-    An IPv6 address that leads to an IPv4 one (mapped, compatible, NAT64, 6to4, Teredo) is judged as both.
+    An IPv6 address that leads to an IPv4 one (mapped, translated, compatible, NAT64, 6to4, Teredo) is judged as both.
 
     Args:
         address: What a name was resolved to.
@@ -133,7 +148,7 @@ def forbidden(address: Address, *, allow_private: bool) -> str | None:
     inner = _embedded(address)
     if inner is not None and (why := forbidden(inner, allow_private=allow_private)) is not None:
         return f"it leads to {inner}, and {why}"
-    if str(address) in _METADATA:
+    if any(str(each) in _METADATA for each in (address, *_behind_local_nat64(address))):
         return "that is where a cloud keeps the credentials of its machines"
     if address.is_unspecified:
         return "that is no address"
@@ -147,9 +162,25 @@ def forbidden(address: Address, *, allow_private: bool) -> str | None:
         return "that is a link-local address"
     if isinstance(address, ipaddress.IPv6Address) and (address.is_site_local or address in _LOCAL_NAT64):
         return "that is a private address"
-    if inner is None and not address.is_global:
+    if inner is None and not _is_public(address):
         return "that is a private or reserved address"
     return None
+
+
+def _is_public(address: Address) -> bool:
+    if not address.is_global or any(address in each for each in _SPECIAL):
+        return False
+    return isinstance(address, ipaddress.IPv4Address) or address in _UNICAST
+
+
+def _behind_local_nat64(address: Address) -> list[ipaddress.IPv4Address]:
+    """Return the IPv4 addresses that a translator of one's own may lead to: one for each length of its prefix."""
+    if address not in _LOCAL_NAT64:
+        return []
+    body = address.packed
+    # Byte 8 is always left out (RFC 6052).
+    parts = (body[6:8] + body[9:11], body[7:8] + body[9:12], body[9:13], body[12:16])
+    return [ipaddress.IPv4Address(each) for each in parts]
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
@@ -162,6 +193,6 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64 or address in _TRANSLATED or (address in _COMPATIBLE and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     return None

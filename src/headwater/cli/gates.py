@@ -75,7 +75,7 @@ def gates_show(session: Session, name: str) -> None:
             note("no gates stand before its stages: `headwater gates set NAME FILE` sets some")
         for each in found:
             told = f"# {each.subject}, set by {each.actor} at {moment(each.recorded_at)}, commit {each.commit[:12]}"
-            yield strong(told)
+            yield strong(told + (f": {each.reason}" if each.reason else ""))
             yield from (clean(line) for line in each.text.splitlines())
 
     session.emit(found, lines)

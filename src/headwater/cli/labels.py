@@ -40,7 +40,7 @@ def alias_set(session: Session, name: str, alias: str, version: str, reason: str
         registry.set_alias(name, alias, number, reason=reason)
         found = [each for each in registry.aliases(name) if each.alias == alias]
     bare = parse_model(name).name
-    document = _row(name, found[0]) if found else {"name": bare, "alias": alias, "version": number}
+    document = _row(found[0]) if found else {"name": bare, "alias": alias, "version": number}
     session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is version {number}"])
 
 
@@ -74,13 +74,13 @@ def alias_list(session: Session, name: str) -> None:
             right=("version",),
         )
 
-    session.emit([_row(name, each) for each in found], lines)
+    session.emit([_row(each) for each in found], lines)
 
 
-def _row(name: str, alias: Alias) -> dict[str, Any]:
+def _row(alias: Alias) -> dict[str, Any]:
     from headwater.model import as_json
 
-    return {"name": parse_model(name).name, **as_json(alias)}
+    return {"name": alias.name, **as_json(alias)}
 
 
 # -- tags, descriptions, names ----------------------------------------------------------------------------------------

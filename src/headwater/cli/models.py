@@ -66,7 +66,7 @@ def versions(session: Session, name: str, limit: int | None) -> None:
                     each.version,
                     " ".join(each.aliases),
                     moment(each.recorded_at),
-                    each.actor,
+                    each.actor if each.registered is not False else f"{each.actor}?",
                     size(each.size) if each.external_url is None else "elsewhere",
                     short(each.commit),
                     each.description,
@@ -77,6 +77,9 @@ def versions(session: Session, name: str, limit: int | None) -> None:
         )
 
     session.emit(found, lines)
+    for each in found:
+        if each.registered is False:
+            note(f"nobody signed for the registration of {each.reference}: `headwater audit` tells more")
 
 
 @command(

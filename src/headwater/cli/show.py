@@ -131,6 +131,7 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
         yield from fields(
             [
                 ("registered", f"{moment(version.recorded_at)} UTC by {version.actor}"),
+                ("signed", _NOT_REGISTERED if version.registered is False else ""),
                 ("commit", version.commit),
                 ("id", version.version_id),
                 ("stage", version.stage if version.stage != "none" else ""),
@@ -156,6 +157,9 @@ def _show_version(session: Session, registry: Registry, version: ModelVersion) -
             yield from table(("size", "sha256", "file"), rows, right=("size",), first=False)
 
     session.emit(document, lines)
+
+
+_NOT_REGISTERED = "no: nobody who may register it signed for it, so it can't be staged, promoted or deployed"
 
 
 def _metric_lines(metrics: list[Metric]) -> list[str]:
