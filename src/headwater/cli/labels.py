@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headwater.model import Alias, Model, ModelVersion
     from headwater.registry import Registry
 
+CHAMPION = "champion"
+"""The alias of what is in production."""
+
 __all__ = ["alias", "delete", "describe", "rename", "tag_model"]
 
 
@@ -33,7 +36,8 @@ def alias() -> None:
 def alias_set(session: Session, name: str, alias: str, version: str, reason: str | None) -> None:
     """Point an alias at a version.
 
-    Where it pointed before is kept in the history.
+    Where it pointed before is kept in the history. The champion is the version in production: it is deployed there,
+    live, and the one before is archived.
     """
     number = parse_version(version)
     with session.open() as registry:
@@ -49,12 +53,17 @@ def alias_set(session: Session, name: str, alias: str, version: str, reason: str
 @argument("alias", "ALIAS", complete="alias")
 @option("--reason", metavar="TEXT", help="Why; kept with the change.")
 def alias_delete(session: Session, name: str, alias: str, reason: str | None) -> None:
-    """Take an alias away."""
+    """Take an alias away.
+
+    Without a champion nothing of the model is live in production.
+    """
     with session.open() as registry:
         registry.delete_alias(name, alias, reason=reason)
     bare = parse_model(name).name
     document = {"name": bare, "alias": alias, "deleted": True}
     session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is gone"])
+    if alias == CHAMPION:
+        note(f"nothing of {quote(bare)} is live in production now")
 
 
 @alias.group_command("list", ref=True, example="headwater alias list flight-delay")
