@@ -572,7 +572,7 @@ def test_of_two_records_that_stand_a_failure_counts(model: Registry) -> None:
 @embedded
 def test_what_is_no_check_is_not_recorded(model: Registry) -> None:
     head = model.head
-    with pytest.raises(InvalidInputError, match="not a key for a check"):
+    with pytest.raises(InvalidInputError, match="not a name for a check"):
         model.record_check("m/1", "", passed=True)
     for url in ("ftp://x", "javascript:alert(1)", "/etc/passwd", "x" * 20_000):
         with pytest.raises(InvalidInputError, match="not a URL"):

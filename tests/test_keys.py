@@ -164,4 +164,8 @@ def test_a_pattern_covers_what_it_matches_all_of() -> None:
     assert not covers("flight-*", "*")
     assert not covers("flight-x*", "flight-*")
     assert not covers("flight-x", "flight-*")
-    assert check_pattern("flight-*") == "flight-*"
+    for pattern in ("flight-*", "*", "*.bin", "a.b", "0"):
+        assert check_pattern(pattern) == pattern
+    for pattern in (".*", ".", "-a", "_*", "a..b", "*..", "**", "A", ""):
+        with pytest.raises(InvalidInputError, match="not a pattern of model names"):
+            check_pattern(pattern)

@@ -255,7 +255,9 @@ def test_once_exits_with_3_where_a_gate_failed(served: Registry, monkeypatch: py
     assert "not yet" in out
     assert "0 of 10 predictions with an outcome" in out
     log(served, 3, 0, 10)
-    out = line.out("watch", "m", "--once", "--no-rollback", status=3)
+    told = line("watch", "m", "--once", "--no-rollback", status=3)
+    assert told.stderr.splitlines()[0] == "error: a live gate failed of m/3"
+    out = told.stdout
     assert "FAILED" in out
     assert "not rolled back: rolling back was not asked for" in out
     found = line.json("watch", "m", "--once", status=3)

@@ -18,6 +18,7 @@ __all__ = [
     "check_alias",
     "check_branch",
     "check_key",
+    "check_label",
     "check_limit",
     "check_name",
     "check_tag",
@@ -164,6 +165,20 @@ def _branch_hint(branch: str) -> str:
     # A letter or two that are left of a word are no name that anybody meant.
     close = f"; {likely!r}, say" if _BRANCH.fullmatch(likely) and len(likely) > 2 else ""
     return f"use letters a-z and A-Z, digits, '_' and '-', and no '-' to begin with{close}"
+
+
+def check_label(name: str, what: str) -> str:
+    """Return the name of something that versions have, such as a check.
+
+    Raises:
+        InvalidInputError: It is malformed, or could be taken for a version.
+    """
+    check_name(check_type(name, f"name for a {what}"), what)
+    if name == "latest" or _NUMBERLIKE.fullmatch(name):
+        raise InvalidInputError(
+            f"not a name for a {what}: {shown(name)} could be taken for a version", hint="put a word before it"
+        )
+    return name
 
 
 def check_tag(tag: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.errors import InvalidInputError
-from headwater.names import check_key, parse_dataset, shown
+from headwater.names import check_key, check_label, parse_dataset, shown
 
 __all__ = [
     "KEYS_OF_DATA",
@@ -106,6 +106,20 @@ def word(what: str) -> Callable[[object], str]:
             raise WrongError(f"the name of a {what}")
         try:
             return check_key(value, what)
+        except InvalidInputError as error:
+            raise WrongError(f"the name of a {what}: {error.hint}") from None
+
+    return check
+
+
+def label(what: str) -> Callable[[object], str]:
+    """The name of something that versions have: small letters, digits, dots, underscores and dashes."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise WrongError(f"the name of a {what}")
+        try:
+            return check_label(value, what)
         except InvalidInputError as error:
             raise WrongError(f"the name of a {what}: {error.hint}") from None
 
@@ -274,7 +288,7 @@ LEADING: Mapping[str, Callable[[object], Any]] = {
     "data": one_of("schema", "age", "leakage", "rows"),
     "shadow": _yes,
     "live": one_of(*LIVE),
-    "check": word("check"),
+    "check": label("check"),
     "card": _yes,
     "signature": _yes,
 }
