@@ -149,7 +149,7 @@ def test_numbers_of_another_label_than_productions_are_not_compared(here: Regist
         found = asked(here, "accuracy", max_regression=0.01, computed=computed, **options)
         assert not found.passed
         wanted = "neither the dataset's default label nor production's" if computed and not options.get("on") else ""
-        told = "m/2 was evaluated for label 'y2' (binary, positive '1'), and m/1, which is in production, for label 'y'"
+        told = "m/2 was evaluated for label 'y2' (binary, positive '1'), and m/1 in production for label 'y'"
         assert (wanted or told) in found.source, found.source
     predict(here, 2, said, slices=["origin"])
     assert asked(here, "accuracy", max_regression=0.01, computed=computed).passed
@@ -267,3 +267,20 @@ def test_the_best_row_of_production_counts_where_predictions_are_not_compared(he
         predict(here, number, ["a"] * 60)
     found = asked(here, "f1_macro", max_regression=0.01)
     assert (found.passed, found.found) == (False, "1 → 0.166667")
+
+
+def test_whoever_takes_production_away_first_lowers_no_bar(here: Registry) -> None:
+    truth = [number // 2 % 2 for number in range(60)]
+    add(here, y=truth)
+    predict(here, 1, truth)
+    predict(here, 2, [1 - each for each in truth])
+    assert asked(here, "accuracy", max_regression=0.01).found == "nothing to compare"
+    here.delete_gates("m")
+    here.set_alias("m", "champion", 1)
+    (live,) = here.serving("production")
+    here.undeploy(str(live.deployment_id))
+    found = asked(here, "accuracy", max_regression=0.01)
+    assert not found.passed
+    assert found.source.endswith("against m/1, which was in production last")
+    again = asked(here, "accuracy", "m/1", max_regression=0.01)
+    assert (again.passed, again.source) == (True, "this version was in production last itself")

@@ -16,7 +16,9 @@ from tests.test_trust import As, acting, cold, flight, ids, refused, root, state
 
 from headwater import keys
 from headwater.errors import HeadwaterError, IntegrityError, NotFoundError, PermissionDeniedError
-from headwater.ids import new_id
+from headwater.fold import KIND
+from headwater.ids import new_id, now_micros
+from headwater.lake.base import AT, MOVE
 from headwater.registry import Registry
 from headwater.state import Folds
 from headwater.transaction import Transaction
@@ -158,6 +160,21 @@ def test_rows_that_are_gone_are_read_from_their_commits(flight: Registry, acting
         assert fold.value(ids(flight)[0], "alias", "champion") == ids(flight)[1][2]
     acting("alice").tag("flight-delay", {"a": "b"})
     same(flight, tmp_path)
+
+
+def test_a_branch_that_is_moved_past_decisions_tells(flight: Registry, acting: As, tmp_path: Path) -> None:
+    lake, old = flight._context.lake, flight.head
+    acting("carol").promote("flight-delay/2", "production")
+    flight.revoke_key("carol")
+    lake.create_branch("old", old)
+    lake.put("old", "junk", b"x")
+    lake.commit("old", "x", {})
+    lake.merge("old", "main", "x", {KIND: MOVE, AT: str(now_micros())}, strategy="theirs")
+    found = refused(flight)
+    assert {kind for kind, _ in found} >= {"alias", "key", "stage", "traffic"}
+    assert all("moved the branch past it" in reason for _, reason in found)
+    assert {"alias", "key"} <= {row[7] for row in cold(flight, tmp_path)["refused"]}
+    assert flight.audit().findings
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -324,6 +341,26 @@ def test_an_event_for_another_branch_does_not_ruin_one(flight: Registry, acting:
     with exp._context.reading() as fold:
         assert [each for (each,) in fold.rows("SELECT branch FROM lines ORDER BY position")] == ["exp", "zzz", "exp"]
     same(exp, tmp_path)
+
+
+def test_the_default_branch_is_judged_as_such_wherever_it_is_moved(
+    flight: Registry, acting: As, tmp_path: Path
+) -> None:
+    flight.create_branch("exp")
+    acting("alice", branch="exp").tag("flight-delay", {"a": "b"})
+    exp = flight.branch("exp")
+    assert exp.models()[0].tags == {"a": "b"}
+    lake = flight._context.lake
+    lake.move_branch("main", exp.head, expected=lake.head("main"))
+    folds = Folds(lake, tmp_path / "seeded")
+    with folds.at_head("exp"):
+        pass
+    with folds.at_head("main") as fold:
+        assert state(fold) == cold(flight, tmp_path)
+        assert fold.rows("SELECT reason FROM refused") == [("it was signed for branch exp",)]
+    folds.close()
+    acting("alice").tag("flight-delay", {"c": "d"})
+    assert flight.models()[0].tags == {"c": "d"}
 
 
 # -- rights -----------------------------------------------------------------------------------------------------------

@@ -213,10 +213,10 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
     position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
-        # Machines' clocks differ; a branch's own time never goes backwards. A commit of the lake's own, as its first is,
-        # sets no clock: in a copy, everything that was copied is older.
+        # Machines' clocks differ; a branch's own time never goes backwards. The lake's first commit sets no clock: in a
+        # copy, everything that was copied is older than it.
         now = max(clock, landing.micros)
-        clock = now if AT in landing.metadata else clock
+        clock = now if landing.parents else clock
         todo = [landing.id]
         while todo:
             commit = todo.pop()

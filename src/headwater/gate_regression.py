@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headwater import evaluation_store, noise
+from headwater import evaluation_store, noise, production
 from headwater.errors import InvalidInputError
 from headwater.evaluation_model import Evaluated
 from headwater.gate_metrics import (
@@ -35,6 +35,7 @@ from headwater.gate_scoring import Scored, class_of, of_evaluation
 from headwater.gates import Ask, Finding
 from headwater.names import quote, shown
 from headwater.stored import row_of
+from headwater.tombstones import is_hidden
 
 __all__ = ["regression"]
 
@@ -94,12 +95,18 @@ def regression(ask: Ask) -> Finding:
     by = " by " + ", ".join("+".join(each) for each in slices) if slices else ""
     lower = options.get("lower_is_better", _is_lower_better(key))
     required = f"no more than {tolerance:g} {'above' if lower else 'below'} production{by}"
+    place = "is in production"
+    if ask.production is None:
+        # Whoever takes production away first has lowered no bar.
+        last = [each for each in production.entered(ask.fold, ask.model_id) if not is_hidden(ask.fold, each)]
+        ask, place = replace(ask, production=last[-1] if last else None), "was in production last"
     if ask.production is None:
         return Finding(required, "nothing to compare", True, "nothing is in production to compare with")
     if ask.production == ask.version_id:
-        return Finding(required, "nothing to compare", True, "this version is in production itself")
+        return Finding(required, "nothing to compare", True, f"this version {place} itself")
     number = ask.fold.one("SELECT version FROM versions WHERE version_id = ?", ask.production)
     against = f"{quote(ask.name)}/{number[0]}" if number is not None else ask.production
+    to_now = "" if place == "is in production" else f", which {place}"
     every = rows_of(ask, ask.version_id, key)
     own = [row for row in every if not row.objection]
     of_production = rows_of(ask, ask.production, key)
@@ -125,7 +132,7 @@ def regression(ask: Ask) -> Finding:
     if compared:
         several = f", whose predictions are stored {len(compared)} times" if len(compared) > 1 else ""
         judged = [
-            _judged(ask, required, f"{method} on {on}, against {against}{several}", slices_compared, ())
+            _judged(ask, required, f"{method} on {on}, against {against}{to_now}{several}", slices_compared, ())
             for method, slices_compared in compared
         ]
         return next((each for each in judged if not each.passed), judged[0])
@@ -140,10 +147,10 @@ def regression(ask: Ask) -> Finding:
             if row.scored == best.scored and (is_better or not math.isfinite(best.value)):
                 before[row.slice] = row
     if not before:
-        why = f"no {key}{by} of {against}, which is in production, was measured on {on}"
+        why = f"no {key}{by} of {against}, which {place}, was measured on {on}"
         refused = next((row for row in of_production if row.computed and row.dataset_id == dataset_id), None)
         if refused is not None:
-            why = f"no {key}{by} of {against}, which is in production, counts: {refused.objection}"
+            why = f"no {key}{by} of {against}, which {place}, counts: {refused.objection}"
         return Finding(required, "nothing to compare with", False, f"{why}: `headwater evaluate {against}`")
     for name, row in before.items():
         mine = after.get(name, row)
@@ -153,13 +160,13 @@ def regression(ask: Ask) -> Finding:
     slices_compared, method = _from_rows(ask, key, dataset_id, before, after, lower=lower)
     only_new = sorted(after.keys() - before.keys())
     claimed = "" if all(row.computed for row in (*before.values(), *after.values())) else ", some of them claimed"
-    source = f"metric rows on {on}{claimed}, against {against}; {method}"
+    source = f"metric rows on {on}{claimed}, against {against}{to_now}; {method}"
     return _judged(ask, required, source, slices_compared, only_new)
 
 
 def _otherwise(ask: Ask, own: Scored, against: str, theirs: Scored) -> str:
     version = f"{quote(ask.name)}/{ask.number}"
-    return f"{version} was evaluated for {own}, and {against}, which is in production, for {theirs}"
+    return f"{version} was evaluated for {own}, and {against} in production for {theirs}"
 
 
 def _scored_otherwise(ask: Ask, key: str, dataset_id: str | None, against: str) -> str:
@@ -180,10 +187,10 @@ def _scored_otherwise(ask: Ask, key: str, dataset_id: str | None, against: str) 
     return ""
 
 
-def _both(ask: Ask, production: str, dataset_id: str) -> tuple[Evaluated | None, Evaluated | None]:
+def _both(ask: Ask, current: str, dataset_id: str) -> tuple[Evaluated | None, Evaluated | None]:
     """Return what was evaluated of the version in production, and of the candidate."""
     found = []
-    for version_id in (production, ask.version_id):
+    for version_id in (current, ask.version_id):
         memo = ("evaluation", ask.fold.commit, version_id, dataset_id)
         if memo not in ask.memo:
             ask.memo[memo] = evaluation_store.stored(ask.context, ask.fold, version_id, dataset_id)

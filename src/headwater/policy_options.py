@@ -37,7 +37,16 @@ LIVE = (
 
 
 class WrongError(Exception):
-    """An option is not what it has to be: in words that go after "has to be"."""
+    """An option is not what it has to be: in words that go after "has to be".
+
+    Args:
+        words: These words.
+        value: What it is, in words, where that is not all of it.
+    """
+
+    def __init__(self, words: str, value: str | None = None) -> None:
+        super().__init__(words)
+        self.value = value
 
 
 def number(
@@ -183,6 +192,8 @@ def _sample(value: object) -> str | int:
 def _positive(value: object) -> str | int | float | bool:
     if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise WrongError("a label")
+    if isinstance(value, int) and value.bit_length() > 128:
+        raise WrongError("a label, as data has them")
     return value
 
 
@@ -220,7 +231,15 @@ def _schema(value: object) -> dict[str, str]:
 def _nulls(value: object) -> dict[str, float]:
     if not isinstance(value, dict) or not value:
         raise WrongError("a table of columns and the greatest share of nulls: { origin = 0.01 }")
-    return {word("column")(key): number(0, 1)(share) for key, share in value.items()}
+    found = {}
+    for key, share in value.items():
+        try:
+            found[word("column")(key)] = number(0, 1)(share)
+        except WrongError as wrong:
+            small = isinstance(share, bool | float) or (isinstance(share, int) and share.bit_length() < 64)
+            said = str(share).lower() if small else "no share"
+            raise WrongError(f"{wrong} for every column", f"{said} for {shown(key)}") from None
+    return found
 
 
 def _condition(value: object) -> str:

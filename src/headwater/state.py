@@ -502,7 +502,11 @@ class Folds:
         """Add the events of a signed lake; the commits that brought them are there already."""
         newest = _newest(connection)
         branch = self._names.get(name)
-        trunk = newest if branch == root.branch or self._is_file(name, root.branch) else self._trunk(connection, root)
+        default = branch == root.branch or self._is_file(name, root.branch)
+        row = connection.execute("SELECT value FROM info WHERE key = 'trunk'").fetchone() if default else None
+        if row is not None and int(row[0]) < after:
+            raise RefoldError  # the file began as a copy of another branch's, which this one was moved to
+        trunk = newest if default else self._trunk(connection, root)
         connection.execute("INSERT OR REPLACE INTO info VALUES ('trunk', ?)", (trunk,))
         rehearsed = self._is_rehearsed(name, connection, newest)
         fold_judged(connection, events, Landings(root, after, trunk, rehearsed, self._events_at, self._verifies))

@@ -15,10 +15,18 @@ from typing import Any
 from headwater.access import TELEMETRY
 from headwater.access import protected as is_protected
 from headwater.keys import Verifier, verifies
+from headwater.lake.base import MOVE
 from headwater.signatures import Signature, digest_of, parse, summary
 from headwater.trust import Judge, Root, names_of, places_of
 
-__all__ = ["ENDORSEMENT", "Landings", "RefoldError", "fold_judged", "has_strays", "unfold_refused"]
+__all__ = [
+    "ENDORSEMENT",
+    "Landings",
+    "RefoldError",
+    "fold_judged",
+    "has_strays",
+    "unfold_refused",
+]
 
 ENDORSEMENT = "endorsement"
 """Kind of an event of a merge that says which of the events that it brought the one who merged vouches for."""
@@ -92,11 +100,12 @@ _KNOWN = """SELECT 1 FROM events WHERE (event_id, seal) = (?1, ?2)
     UNION ALL SELECT 1 FROM refused WHERE (event_id, seal) = (?1, ?2)"""
 
 
-_COUNTED = """SELECT c.tx FROM commits c LEFT JOIN commits l ON l.id = c.landed
-    WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %' AND (l.id = c.id OR l.kind IS NOT 'move')
+_COUNTED = """SELECT c.tx FROM commits c WHERE c.tx IS NOT NULL AND c.position > ?1 AND c.events NOT LIKE '0 %'
     AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = c.tx AND o.position <= ?1)
     GROUP BY c.tx ORDER BY min(c.position)"""
-"""Transactions that landed after a position and say that they have events; none that a branch was moved away from."""
+"""Transactions that landed after a position and say that they have events."""
+
+_MOVED = "SELECT id FROM commits WHERE position = ? AND landed = id AND kind = ?"
 
 _BEFORE_ITS_LANDING = """SELECT 1 FROM refused r JOIN commits c ON c.tx = r.tx WHERE r.stray AND c.position > ?1
     AND NOT EXISTS (SELECT 1 FROM commits o WHERE o.tx = r.tx AND o.position <= ?1)"""
@@ -182,7 +191,13 @@ def _land(
             if reason is None and row["kind"] == ENDORSEMENT:
                 who = "" if signature is None else signature.key_id
                 vouched |= {event: (digest, who) for event, digest in _endorsed(row).items()}
+    moved = connection.execute(_MOVED, (position, MOVE)).fetchone()
     for direct, rows in parts:
+        if moved is not None and not direct:
+            # An honest move goes on from what was there, and so leaves nothing behind.
+            reason = f"commit {moved[0][:12]} moved the branch past it"
+            verdicts += [_Verdict(row, seal, reason, row["kind"] not in TELEMETRY) for seal, row in rows.items()]
+            continue
         verdicts += [] if direct else [_brought(judge, row, seal, vouched) for seal, row in rows.items()]
     verdicts = list(_once(verdicts))
     _apply(connection, verdicts)
@@ -196,8 +211,8 @@ class _Line:
         self._connection = connection
         self._position = position
         self._landings = landings
-        known = [name for (name,) in connection.execute("SELECT branch FROM lines ORDER BY position")]
-        self._current = known[-1] if known else landings.root.branch
+        found = connection.execute("SELECT branch FROM lines ORDER BY position DESC LIMIT 1").fetchone()
+        self._current = landings.root.branch if found is None else str(found[0])
 
     def reason(self, judge: Judge, row: Row, signature: Signature | None) -> str | None:
         """Return why an event that landed by itself has no force."""
@@ -215,8 +230,9 @@ class _Line:
             return f"it says {row['actor']}, and is signed by {key['name']}"
         if not judge.verified(row, signature, key["public"]):
             return "its signature is not one of this event in this lake"
-        other = signature.branch != self._current
-        if other and (not apart or signature.branch == self._landings.root.branch):
+        # Which of the other branches a line is, nothing tells that nobody could forge; and if one name alone counted,
+        # one event for another would end a branch, and a name that is used again would be nobody's.
+        if signature.branch != self._current and (not apart or signature.branch == self._landings.root.branch):
             return f"it was signed for branch {signature.branch}"
         found = judge.refusal(row, signature.key_id)
         return None if found is None else found.message
