@@ -65,11 +65,13 @@ def deploy(
 def undeploy(session: Session, deployment: str, reason: str | None) -> None:
     """End a deployment.
 
-    To end the one that is live in production takes the alias champion away too.
+    With the live one of production goes the alias champion, and its version is archived.
     """
     with session.open() as registry:
         found = registry.undeploy(deployment, reason=reason)
-    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more"])
+    was_it = (found.mode, found.environment) == ("live", "production")
+    rest = "; it is archived, and no champion" if was_it else ""
+    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more{rest}"])
 
 
 @command(
