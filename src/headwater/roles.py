@@ -12,7 +12,7 @@ from headwater.errors import ConflictError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros
 from headwater.keys import PublicKey
 from headwater.lookup import models_named
-from headwater.names import check_text, shown
+from headwater.names import check_reason, shown
 from headwater.state import Fold
 from headwater.transaction import Transaction
 from headwater.trust import ACTOR, first_name
@@ -41,7 +41,7 @@ class Roles:
         check_role(role)
         check_pattern(on)
         name = _checked_name(who)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Grant]:
             pattern = _first(tx.fold, on)
@@ -86,7 +86,7 @@ class Roles:
         check_role(role)
         check_pattern(on)
         name = _checked_name(who)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Grant]:
             pattern = _first(tx.fold, on)
@@ -129,7 +129,7 @@ class Roles:
     def add_key(self, name: str, public: str | None, *, reason: str | None = None) -> Key:
         """Enrol a public key. See `Registry.add_key`."""
         name = _checked_name(name)
-        _check_reason(reason)
+        check_reason(reason)
         key = keys.check_found(keys.local_key(name), name) if public is None else _read(public, name)
 
         def work(tx: Transaction) -> Key:
@@ -158,7 +158,7 @@ class Roles:
 
     def revoke_key(self, which: str, *, reason: str | None = None) -> list[Key]:
         """Revoke somebody's keys, or one. See `Registry.revoke_key`."""
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Key]:
             found = [
@@ -278,8 +278,3 @@ def _checked_name(who: str) -> str:
             f"not somebody's name: {shown(who)}", hint="give 1 to 250 printable characters, without blanks around them"
         )
     return name
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from headwater.model import Alias, Model, ModelVersion
     from headwater.registry import Registry
 
-CHAMPION = "champion"
-"""The alias of what is in production."""
-
 __all__ = ["alias", "delete", "describe", "rename", "tag_model"]
 
 
@@ -55,15 +52,25 @@ def alias_set(session: Session, name: str, alias: str, version: str, reason: str
 def alias_delete(session: Session, name: str, alias: str, reason: str | None) -> None:
     """Take an alias away.
 
-    Without a champion nothing of the model is live in production.
+    With champion goes what it names: that version is in production no more, its deployment ends, and it is archived.
     """
-    with session.open() as registry:
-        registry.delete_alias(name, alias, reason=reason)
+    from headwater.production import CHAMPION
+
     bare = parse_model(name).name
-    document = {"name": bare, "alias": alias, "deleted": True}
-    session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is gone"])
-    if alias == CHAMPION:
-        note(f"nothing of {quote(bare)} is live in production now")
+    with session.open() as registry:
+        before = [each for each in registry.aliases(name) if each.alias == alias]
+        registry.delete_alias(name, alias, reason=reason)
+    document: dict[str, Any] = {"name": bare, "alias": alias, "deleted": True}
+    left = [each.version for each in before] if alias == CHAMPION else []
+    if left:
+        document["archived"] = left
+
+    def lines() -> Iterator[str]:
+        yield f"{strong(f'{quote(bare)}@{alias}')} is gone"
+        for version in left:
+            yield f"{quote(bare)}/{version} is in production no more, and archived"
+
+    session.emit(document, lines)
 
 
 @alias.group_command("list", ref=True, example="headwater alias list flight-delay")

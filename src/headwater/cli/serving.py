@@ -65,7 +65,7 @@ def deploy(
 def undeploy(session: Session, deployment: str, reason: str | None) -> None:
     """End a deployment.
 
-    To end the one that is live in production takes the alias champion away too.
+    With the live one of production goes the alias champion, and its version is archived.
     """
     with session.open() as registry:
         found = registry.undeploy(deployment, reason=reason)
