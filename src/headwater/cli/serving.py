@@ -69,7 +69,9 @@ def undeploy(session: Session, deployment: str, reason: str | None) -> None:
     """
     with session.open() as registry:
         found = registry.undeploy(deployment, reason=reason)
-    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more"])
+    was_it = (found.mode, found.environment) == ("live", "production")
+    rest = "; it is archived, and no champion" if was_it else ""
+    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more{rest}"])
 
 
 @command(
