@@ -16,7 +16,8 @@ from tests.forging import commit_of, event, events_of, put_rows
 import headwater
 from headwater import audit_signatures, keys, production, tables
 from headwater.fold import KIND, LANDED, TX
-from headwater.ids import new_id
+from headwater.ids import new_id, now_micros
+from headwater.lake.base import AT, MOVE
 from headwater.registry import Registry
 from headwater.schema import arrow_schema
 from headwater.signatures import EVENTS
@@ -419,3 +420,33 @@ def test_a_second_process_that_cannot_run_is_done_without(make: Make, monkeypatc
     for program in ("/bin/false", "/nowhere/python"):
         monkeypatch.setattr(audit_signatures.sys, "executable", program)
         assert registry.audit() == alone
+
+
+@pytest.mark.parametrize("covers", [False, True])
+def test_a_commit_that_says_it_only_moved_the_branch_hides_nothing(
+    make: Make, covers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make(signed=True)
+    lake, old = registry._context.lake, registry.head
+    registry.promote("flight-delay/2", "production")
+    source = "old"
+    lake.create_branch(source, old)
+    lake.put(source, "junk", b"x")
+    lake.commit(source, "x", {})
+    moves = {KIND: MOVE, AT: str(now_micros())}
+    if covers:
+        lake.create_branch("over", registry.head)
+        lake.merge(source, "over", "x", moves, strategy="theirs")
+        source = "over"
+    lake.merge(source, "main", "x", moves, strategy="theirs")
+    for machine in ("warm", "cold"):
+        if machine == "cold":
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+            registry = headwater.open(registry.url, actor="root")
+        assert registry.resolve("flight-delay@champion").version == 2
+        assert [each.version for each in registry.serving("production")] == [2]
+        assert registry.sql("SELECT * FROM refused_events").fetchall() == []
+    (finding,) = registry.audit().findings
+    assert finding.kind == "history"
+    assert "leaves out what had landed there" in finding.message
+    registry.close()

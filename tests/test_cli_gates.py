@@ -50,7 +50,7 @@ def test_gates_are_set_shown_asked_and_deleted(cli: CommandLine) -> None:
     assert lines[1].split()[:5] == ["auc", ">=", "0.9", "0.95", "pass"]
     assert lines[2].split()[:6] == ["approvals", "1", "by", "a", "reviewer", "0"]
     assert lines[3].endswith(": 1 gate of 2 failed")
-    assert failed.stderr == ""
+    assert failed.stderr.splitlines()[0].endswith("1 gate of 2 refused m/1 for production")
     checked = cli.json("gates", "check", "m/1", status=3)
     assert (checked["passed"], [each["passed"] for each in checked["results"]]) == (False, [True, False])
     cli("--actor", "bob", "approve", "m/1", "--to", "production")
@@ -95,6 +95,14 @@ def test_what_is_wrong_is_said_in_one_line_with_its_own(cli: CommandLine, tmp_pa
     assert cli.error("gates", "check", "m/1", "--to", "archived", status=2)[0] == "InvalidInputError"
     assert cli.error("gates", "delete", "m", status=1)[1] == "m has no policy of its own"
     assert cli.error("approve", "m/1", "--to", "production", status=3)[0] == "PermissionDeniedError"
+    for name in ("Bad Name", "../x", "v2", "latest", ""):
+        assert "not a name for a check" in cli.error("check", "record", "m/1", name, "--passed", status=2)[1]
+    (tmp_path / "work" / "check.toml").write_text('[production]\n[[production.gate]]\ncheck = "A b"\n')
+    said = cli.error("gates", "set", "m", "check.toml", status=2)[1]
+    assert said.startswith("check.toml:3: check ")
+    assert "the name of a check" in said
+    for pattern in (".*", "-*", "a..*"):
+        assert "not a pattern" in cli.error("role", "grant", "viewer", "grace", "--on", pattern, status=2)[1]
     assert "--passed or --failed" in cli("check", "record", "m/1", "load", status=2).stderr
 
 

@@ -149,7 +149,7 @@ def test_numbers_of_another_label_than_productions_are_not_compared(here: Regist
         found = asked(here, "accuracy", max_regression=0.01, computed=computed, **options)
         assert not found.passed
         wanted = "neither the dataset's default label nor production's" if computed and not options.get("on") else ""
-        told = "m/2 was evaluated for label 'y2' (binary, positive '1'), and m/1, which is in production, for label 'y'"
+        told = "m/2 was evaluated for label 'y2' (binary, positive '1'), and m/1 in production for label 'y'"
         assert (wanted or told) in found.source, found.source
     predict(here, 2, said, slices=["origin"])
     assert asked(here, "accuracy", max_regression=0.01, computed=computed).passed
@@ -229,3 +229,58 @@ def test_a_label_that_production_was_measured_by_counts(here: Registry) -> None:
     here.delete_gates("m")
     here.set_alias("m", "champion", 1)
     assert asked(here, "accuracy", min=0.9, computed=True).passed
+
+
+# -- production's own numbers -----------------------------------------------------------------------------------------
+def test_whoever_evaluates_production_anew_lowers_no_bar(here: Registry) -> None:
+    truth = [number // 2 % 2 for number in range(200)]
+    add(here, origin=["JFK" if number % 2 else "LGA" for number in range(200)], y=truth)
+    predict(here, 1, truth, slices=["origin"])
+    here.set_alias("m", "champion", 1)
+    bad = [1 - each if at < 80 else each for at, each in enumerate(truth)]
+    predict(here, 2, bad, slices=["origin"])
+    for slices in ({}, {"slices": "origin"}):
+        assert not asked(here, "accuracy", max_regression=0.01, computed=True, **slices).passed
+    worse = predict_again(here, bad)
+    for slices in ({}, {"slices": "origin"}):
+        found = asked(here, "accuracy", max_regression=0.01, computed=True, **slices)
+        assert not found.passed
+        assert found.source.endswith("against m/1, whose predictions are stored 2 times")
+    # An evaluation that was a mistake is taken back, and then it is no bar.
+    here.delete_gates("m")
+    (_, first) = [each.commit for each in here.log() if each.message == "evaluate m/1 on test@1.0.0"]
+    here.revert(worse, force=True)
+    here.revert(first, force=True)
+    predict_again(here, bad)
+    assert asked(here, "accuracy", max_regression=0.01, computed=True).passed
+
+
+def predict_again(registry: Registry, values: Sequence[Any]) -> str:
+    return registry.evaluate("m/1", on="test", predict=lambda table: list(values), slices=["origin"]).commit
+
+
+def test_the_best_row_of_production_counts_where_predictions_are_not_compared(here: Registry) -> None:
+    add(here, y=["a", "b", "c"] * 20)
+    predict(here, 1, ["a", "b", "c"] * 20)
+    here.set_alias("m", "champion", 1)
+    for number in (1, 2):
+        predict(here, number, ["a"] * 60)
+    found = asked(here, "f1_macro", max_regression=0.01)
+    assert (found.passed, found.found) == (False, "1 → 0.166667")
+
+
+def test_whoever_takes_production_away_first_lowers_no_bar(here: Registry) -> None:
+    truth = [number // 2 % 2 for number in range(60)]
+    add(here, y=truth)
+    predict(here, 1, truth)
+    predict(here, 2, [1 - each for each in truth])
+    assert asked(here, "accuracy", max_regression=0.01).found == "nothing to compare"
+    here.delete_gates("m")
+    here.set_alias("m", "champion", 1)
+    (live,) = here.serving("production")
+    here.undeploy(str(live.deployment_id))
+    found = asked(here, "accuracy", max_regression=0.01)
+    assert not found.passed
+    assert found.source.endswith("against m/1, which was in production last")
+    again = asked(here, "accuracy", "m/1", max_regression=0.01)
+    assert (again.passed, again.source) == (True, "this version was in production last itself")

@@ -464,6 +464,17 @@ def test_a_tolerance_is_met_by_what_people_type(model: Registry, tmp_path: Path)
         ("log-loss", "", True),
         ("auc", "", False),
         ("auc", "lower_is_better = true\n", True),
+        ("misclassification_rate", "", True),
+        ("false_positive_rate", "", True),
+        ("negative_log_likelihood", "", True),
+        ("SMAPE", "", True),
+        ("neg_log_loss", "", False),
+        ("neg_mean_squared_error", "", False),
+        ("error_free_rate", "", False),
+        ("error_recall", "", False),
+        ("loss_reduction", "", False),
+        ("recall_error", "", True),
+        ("f1_loss", "", True),
         ("rmse", "lower_is_better = false\n", False),
     ],
 )
@@ -561,7 +572,7 @@ def test_of_two_records_that_stand_a_failure_counts(model: Registry) -> None:
 @embedded
 def test_what_is_no_check_is_not_recorded(model: Registry) -> None:
     head = model.head
-    with pytest.raises(InvalidInputError, match="not a key for a check"):
+    with pytest.raises(InvalidInputError, match="not a name for a check"):
         model.record_check("m/1", "", passed=True)
     for url in ("ftp://x", "javascript:alert(1)", "/etc/passwd", "x" * 20_000):
         with pytest.raises(InvalidInputError, match="not a URL"):

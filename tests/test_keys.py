@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,8 +11,16 @@ import pytest
 
 from headwater import keys, known_lakes
 from headwater.access import check_pattern, covers, matches
-from headwater.errors import AlreadyExistsError, HeadwaterError, InvalidInputError, LakeError, PermissionDeniedError
+from headwater.errors import (
+    AlreadyExistsError,
+    HeadwaterError,
+    IntegrityError,
+    InvalidInputError,
+    LakeError,
+    PermissionDeniedError,
+)
 from headwater.keys import PublicKey
+from headwater.trust import Root
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +119,20 @@ def test_where_keys_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         known_lakes.check("/lake", None)
 
 
+def test_a_lake_is_known_however_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    root, other = (Root(each, keys.make(each).text, each, "main") for each in ("one", "two"))
+    known_lakes.check("lake", root)
+    for url in (str(tmp_path / "lake"), "work/../lake", "./lake/", str(tmp_path / "link"), "link"):
+        known_lakes.check(url, root)
+        with pytest.raises(IntegrityError, match="is signed by the key of two now, another lake's"):
+            known_lakes.check(url, other)
+    assert list(json.loads(known_lakes.path().read_text())) == [str(tmp_path / "lake")]
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "does"),
     [
@@ -141,4 +164,8 @@ def test_a_pattern_covers_what_it_matches_all_of() -> None:
     assert not covers("flight-*", "*")
     assert not covers("flight-x*", "flight-*")
     assert not covers("flight-x", "flight-*")
-    assert check_pattern("flight-*") == "flight-*"
+    for pattern in ("flight-*", "*", "*.bin", "a.b", "0"):
+        assert check_pattern(pattern) == pattern
+    for pattern in (".*", ".", "-a", "_*", "a..b", "*..", "**", "A", ""):
+        with pytest.raises(InvalidInputError, match="not a pattern of model names"):
+            check_pattern(pattern)

@@ -329,6 +329,25 @@ def test_data_that_cannot_be_compared_fails(here: Registry) -> None:
 
 
 # -- latency ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: print(1)",
+        "print('ready'); [print(1) for _ in sys.stdin]",
+        "[print(1, 2, sep='\\n') for _ in sys.stdin]",
+        "print(*range(50), sep='\\n'); [(time.sleep(0.1), print(1)) for _ in sys.stdin]",
+    ],
+    ids=["yes", "banner", "two", "ahead"],
+)
+def test_answers_that_were_there_before_the_question_are_no_answers(here: Registry, code: str) -> None:
+    add(here, "test", ROWS)
+    register(here)
+    words = [sys.executable, "-c", f"import sys, time\n{code}"]
+    found = asked(here, latency="p99", max_ms=60_000, command=words, sample="test", runs=20, warmup=3)
+    assert (found.passed, found.found) == (False, "nothing")
+    assert "the command wrote more than a line for each line that it was sent" in found.source
+
+
 ANSWER = "import sys, time\nfor line in sys.stdin:\n    time.sleep({seconds})\n    print('1', flush=True)\n"
 
 

@@ -139,3 +139,37 @@ def test_a_rehearsal_of_a_merge_signs_nothing(root: Registry, acting: As) -> Non
         assert champion(rehearsal) == 2
     assert root.head == before
     assert champion(root) == 1
+
+
+def test_a_reviewer_takes_again_what_an_author_staged_and_he_promoted(
+    root: Registry, acting: As, tmp_path: Path
+) -> None:
+    keys.make("carol")
+    root.grant("reviewer", "carol", "m")
+    root.create_branch("new")
+    alice, carol = acting("alice", branch="new"), acting("carol", branch="new")
+    alice.register("m", tmp_path / "weights.bin", metrics={"auc": 0.97})
+    first = alice.versions("m")[0].version
+    alice.stage(f"m/{first}", "staging")
+    with pytest.raises(PermissionDeniedError, match="carol may not register or change m"):
+        carol.stage(f"m/{first}", "archived")
+    carol.promote(f"m/{first}", "production")
+    with pytest.raises(MergeDeniedError, match="alice may not promote m"):
+        acting("alice").merge("new")
+    done = acting("carol").merge("new")
+    assert [(each.words(), each.passed) for each in done.replayed] == [(f"promote m/{first} to production", True)]
+    assert champion(root) == first
+    assert root.get(f"m/{first}").stage == "production"
+    assert unmatched(root) == []
+    assert root.audit().clean
+    # The gates of a stage that is not entered are asked all the same.
+    root.create_branch("newer")
+    root.set_gates("m", GATES + '[[staging.gate]]\nmetric = "auc"\nmin = 0.95\n')
+    alice, carol = acting("alice", branch="newer"), acting("carol", branch="newer")
+    alice.register("m", tmp_path / "weights.bin", metrics={"auc": 0.9})
+    second = alice.versions("m")[0].version
+    alice.stage(f"m/{second}", "staging")
+    carol.promote(f"m/{second}", "production")
+    with pytest.raises(MergeRefusedError, match=f"1 gate of 1 refused m/{second} for staging"):
+        acting("carol").merge("newer")
+    assert champion(root) == first

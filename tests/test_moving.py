@@ -168,6 +168,20 @@ def test_everything_goes_there_and_back_as_it_was(laptop: Registry, there: str, 
         assert again.register("flight-delay", tmp_path / "model.bin").version == 5
 
 
+def test_a_copy_knows_when_things_happened(laptop: Registry, there: str, artifact: Path) -> None:
+    laptop.register("timely", artifact)
+    laptop.set_alias("timely", "champion", 1)
+    laptop.register("timely", artifact)
+    laptop.set_alias("timely", "champion", 2)
+    times = "SELECT tx, landed_at FROM lake.commits WHERE tx IS NOT NULL ORDER BY position"
+    then = laptop.log(limit=2)[1].recorded_at
+    push(laptop, there)
+    with headwater.open(there, actor="bob") as server:
+        assert server.sql(times).fetchall() == laptop.sql(times).fetchall()
+        assert server.history("timely", at=then).champion == 1
+        assert server.at(f"main@{{{then.isoformat()}}}").resolve("timely@champion").version == 1
+
+
 def test_a_second_push_sends_nothing(laptop: Registry, there: str, artifact: Path) -> None:
     laptop.register("m", artifact)
     push(laptop, there)

@@ -156,7 +156,7 @@ def test_what_is_said_of_new_things_is_no_change(registry: Registry, model: Path
     merge = registry.merge("exp", dry_run=True)
     assert (merge.changes, merge.words()) == (0, "1 version, 1 run, 1 metric")
     exp.set_alias("m", "champion", 1)
-    assert registry.merge("exp").words() == "1 version, 1 run, 1 change, 1 metric"
+    assert registry.merge("exp").words() == "1 version, 1 run, 1 deployment, 3 changes, 1 metric"
 
 
 def test_an_artifact_of_a_run_that_was_there_is_said_without_its_folder(registry: Registry, model: Path) -> None:

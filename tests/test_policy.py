@@ -16,6 +16,8 @@ from headwater.gates import EVALUATORS
 from headwater.policy import Gate, parse_policy, seconds_of
 from headwater.policy_options import LIVE
 
+AUC = "[[production.gate]]\nmetric = 'auc'\n"
+
 WHOLE = """\
 [production]                     # the stage that is entered
 approvals = { count = 2, role = "reviewer" }
@@ -256,7 +258,12 @@ WRONG_DATASET = [
     ("[[gate]]\nmin_rows = 1\ncondition = 'x > 1'\n", 1, "it says min_rows and condition"),
     ("[[gate]]\nmin_row = 1\n", 2, "a dataset's gate has no key 'min_row'; did you mean min_rows?"),
     ("[[gate]]\nmin_rows = -1\n", 2, "min_rows is -1"),
-    ("[[gate]]\nmax_nulls = { a = 2 }\n", 2, "has to be a number from 0 to 1"),
+    (
+        "[[gate]]\nmax_nulls = { a = 2 }\n",
+        2,
+        "max_nulls is 2 for 'a', and has to be a number from 0 to 1 for every column",
+    ),
+    (f"[[gate]]\nmin_rows = 0x{'f' * 5000}\n", 2, "min_rows is a number of many digits"),
     ("[[gate]]\nmax_nulls = 0.1\n", 2, "a table of columns and the greatest share of nulls"),
     ("[[gate]]\ncondition = ' '\n", 2, "a condition in SQL"),
     ("[[gate]]\ncondition = 3\n", 2, "a condition in SQL"),
@@ -278,8 +285,32 @@ def test_what_is_too_large_is_refused() -> None:
         parse_policy("".join(f"[[production.gate]]\nmetric='m{i}'\nmin=1\n" for i in range(201)))
     with pytest.raises(InvalidInputError, match="nested too deeply"):
         parse_policy("a = " + "[" * 5000 + "]" * 5000)
-    with pytest.raises(InvalidInputError, match="not text that can be stored"):
-        parse_policy("a\0")
+    for odd in ("\0", "\udc80"):
+        with pytest.raises(InvalidInputError, match=r"^gates\.toml:2: this is not text that can be stored"):
+            parse_policy(f"# x\na{odd}")
+
+
+def test_a_long_list_is_one_statement_and_told_by_its_line() -> None:
+    text = AUC + "min = 1\nslices = [\n" + '"a",\n' * 12_000 + "]\n"
+    with pytest.raises(InvalidInputError, match=r"gates\.toml:4: slices is \['a', .*, and has to be a column"):
+        parse_policy(text)
+
+
+@pytest.mark.parametrize("key", ["min", "min_rows", "positive", "confidence"])
+def test_a_number_that_python_can_not_write_is_refused_with_its_line(key: str) -> None:
+    text = f"{AUC}{'' if key == 'min' else 'max_regression = 1'}\n{key} = 0x{'f' * 5000}\n"
+    with pytest.raises(InvalidInputError, match=rf"gates\.toml:4: {key} is a number of many digits"):
+        parse_policy(text)
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_error() -> None:
+    assert parse_policy(f"\ufeff{AUC}min = 1\n").stages["production"].gates[0].options["min"] == 1
+
+
+def test_the_order_of_slices_makes_no_other_gate() -> None:
+    gate = "[[production.gate]]\nmetric = 'auc'\nmin = 1\nslices = [{}]\n"
+    with pytest.raises(InvalidInputError, match=r"gates\.toml:5: this gate is on line 1 already"):
+        parse_policy(gate.format("'a', 'b'") + gate.format("'b', 'a'"))
 
 
 def test_lines_are_told_through_texts_comments_and_arrays_of_several_lines() -> None:
@@ -292,9 +323,9 @@ def test_lines_are_told_through_texts_comments_and_arrays_of_several_lines() -> 
         parse_policy(text)
 
 
-def test_a_gate_in_an_inline_array_is_told_by_the_line_of_the_array() -> None:
-    with pytest.raises(InvalidInputError, match=r"gates\.toml:2: min is 'x'"):
-        parse_policy("[production]\ngate = [\n  { metric = 'auc', min = 'x' },\n]\n")
+def test_a_gate_in_an_inline_array_is_told_by_its_own_line() -> None:
+    with pytest.raises(InvalidInputError, match=r"gates\.toml:4: min is 'x'"):
+        parse_policy("[production]\ngate = [\n  { metric = 'f1', min = 1 },\n  { metric = 'auc', min = 'x' },\n]\n")
 
 
 @given(st.text(alphabet=st.sampled_from("[]{}\"'#=.,\n\\ aprodution gte12"), max_size=80))

@@ -279,6 +279,14 @@ def test_the_commands(three: Registry, registry_url: str, monkeypatch: pytest.Mo
     assert "m/1 is back in production, with all requests" in text
     assert "m/2" in text
     assert cli.json("rollback", "m", "--to", "2")["previous"] == 1
+    assert (
+        cli.out("alias", "delete", "m", "champion")
+        == "m@champion is gone\nm/2 is in production no more, and archived\n"
+    )
+    deployed = cli.json("deploy", "m/3", "--to", "production")["deployment_id"]
+    assert cli.out("undeploy", deployed) == "m/3 is live in production no more; it is archived, and no champion\n"
+    cli("alias", "set", "m", "champion", "1")
+    assert cli.json("alias", "delete", "m", "champion")["archived"] == [1]
 
 
 def test_reverting_a_merge_that_brought_a_promoted_version_leaves_one_truth(three: Registry, tmp_path: Path) -> None:

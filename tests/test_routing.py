@@ -74,7 +74,11 @@ def test_the_places_are_those_of_the_document() -> None:
     assert 0 <= min(place_of(b"m\0", key) for key in KEYS) < 1 < 99 < max(place_of(b"m\0", key) for key in KEYS) < 100
 
 
-@pytest.mark.parametrize("key", [None, 1.5, True, ["a"], "\ud800"], ids=str)
+@pytest.mark.parametrize(
+    "key",
+    [None, 1.5, True, ["a"], "\ud800", 10**5000],
+    ids=lambda key: str(key)[:9] if type(key) is not int else "huge",
+)
 def test_what_is_no_key_is_refused(key: Any) -> None:
     with pytest.raises(InvalidInputError, match="not a key"):
         place_of(b"m\0", key)
@@ -217,6 +221,20 @@ def test_a_model_that_is_gone_is_gone_and_comes_back(four: Registry, quick: Rout
     four.deploy("m/2", "production")
     until(lambda: not gone())
     assert quick.route("m", "a").version == 2
+
+
+def test_a_rename_stops_no_router(four: Registry, quick: Router) -> None:
+    """It follows the model; one that is new asks for the new name."""
+    deploy(four, 1, "live")
+    assert quick.route("m", "a").reference == "m/1"
+    four.rename("m", "free")
+    until(lambda: quick.route("m", "a").name == "free")
+    assert (quick.route("m", "a").reference, quick.route("m", "a").stale_since) == ("free/1", None)
+    assert quick.route("free", "a").version == 1
+    four.deploy("free/2", "production")
+    until(lambda: quick.route("m", "a").reference == "free/2")
+    with pytest.raises(NotFoundError, match="there is no model m"):
+        four.route("m", "a")
 
 
 @pytest.mark.parametrize("where", ["head", "fold"])

@@ -529,3 +529,73 @@ def test_any_commit_is_judged_the_same_from_whatever_there_is(
             assert state(fold) == state(other), branch
     fresh.close()
     seeded.close()
+
+
+# -- undoing --------------------------------------------------------------------------------------------------------
+def test_a_grant_is_undone_by_revoking(flight: Registry, acting: As) -> None:
+    keys.make("dora")
+    flight.grant("deployer", "dora", "toy-*")
+    granted = flight.head
+    done = flight.revert(granted)
+    assert [(each.kind, each.before, each.after) for each in done.changes] == [("role", "granted", "revoked")]
+    assert [each for each in flight.roles() if each.name == "dora"] == []
+    listed = flight.keys()
+    assert [each.enrolled for each in listed if each.name == "dora"] == [True]
+    assert refused(flight) == []
+    with pytest.raises(PermissionDeniedError, match="dora may not"):
+        acting("dora").register("toy-a", "model.bin")
+    assert done.commit is not None
+    flight.revert(done.commit)
+    acting("dora").register("toy-a", "model.bin")
+    flight.revoke_role("deployer", "dora", "toy-*")
+    flight.revert(flight.head)
+    assert [each.role for each in flight.roles() if each.name == "dora"] == ["deployer"]
+    flight.revoke_key("dora")
+    with pytest.raises(InvalidInputError, match="there is nothing in commit") as caught:
+        flight.revert(flight.head)
+    assert caught.value.hint == "`headwater key revoke` ends what a key may sign"
+
+
+# -- what has no events ---------------------------------------------------------------------------------------------
+def test_whatever_is_written_needs_a_key_and_a_role(flight: Registry, acting: As) -> None:
+    """Rows without events are what gates read: datasets, metrics, predictions."""
+    deployment = flight.serving("production")[0].deployment_id
+    Path("rows.csv").write_text("a,b\n1,2\n")
+    flight.add_dataset("rows", "rows.csv")
+    Path("rows.csv").write_text("a,b\n3,4\n")
+    keys.make("victor")
+    flight.grant("viewer", "victor", "*")
+    stranger = headwater.open(flight._context.lake.url, actor="nobody")
+
+    def run_of(registry: Registry) -> None:
+        with registry.start_run("train", experiment="e") as run:
+            run.log_metric("auc", 0.9)
+
+    Path("predictions.csv").write_text("id,output\nx1,1\n")
+    attempts: list[Callable[[Registry], object]] = [
+        lambda each: each.add_dataset("rows", "rows.csv"),
+        lambda each: each.log_predictions("predictions.csv", deployment),
+        run_of,
+    ]
+    for attempt in attempts:
+        with pytest.raises(PermissionDeniedError, match="there is no key of nobody here"):
+            attempt(stranger)
+        with pytest.raises(PermissionDeniedError) as caught:
+            attempt(acting("victor"))
+        assert caught.value.message == (
+            "victor may not write anything: that needs the role author, reviewer, deployer or admin"
+        )
+        assert caught.value.hint == (
+            "root can give it: `headwater role grant author victor`;"
+            " what serves writes with the key of a deployer or an author"
+        )
+        attempt(acting("alice"))
+    stranger.close()
+    flight.revoke_key("alice")
+    Path("rows.csv").write_text("a,b\n5,6\n")
+    with pytest.raises(PermissionDeniedError, match="the key of alice was revoked"):
+        acting("alice").add_dataset("rows", "rows.csv")
+    assert flight.sql("SELECT actor FROM lake.datasets ORDER BY dataset_id").fetchall() == [("root",), ("alice",)]
+    # The lake's own branches and tags hold no rows.
+    acting("victor").create_branch("mine")
+    acting("victor").create_tag("today")

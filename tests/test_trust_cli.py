@@ -90,3 +90,27 @@ def test_a_key_is_made_enrolled_and_revoked(cli: CommandLine, monkeypatch: pytes
     assert [line.split()[:3] for line in cli.out("key", "list").splitlines()[1:2]] == [
         ["carol", key.key_id[:12], "revoked"]
     ]
+
+
+def test_what_is_no_key_or_somebody_elses_is_told(cli: CommandLine) -> None:
+    _, message, _ = cli.error("key", "add", "eve", "x" * 5000, status=2)
+    assert "not a public key" in message
+    for name in ("eve ", " eve"):
+        for words in (("key", "add", name, "x"), ("role", "grant", "author", name)):
+            _, message, hint = cli.error(*words, status=2)
+            assert message == f"not somebody's name: {name!r}"
+            assert hint == "give 1 to 250 printable characters, without blanks around them"
+        _, message, _ = cli.error("status", "--actor", name, status=2)
+        assert message == f"not somebody's name: {name!r}"
+    cli("key", "new", "--name", "mallory")
+    cli("role", "grant", "author", "mallory")
+    folder = keys.folder()
+    (folder / "eve.pub").write_text((folder / "mallory.pub").read_text())
+    kind, message, hint = cli.error("role", "grant", "admin", "eve", status=4)
+    assert kind == "ConflictError"
+    assert "that this machine has of eve is enrolled for mallory" in message
+    assert hint == "a key stands for one name: `headwater key add eve PUBLIC` enrols one of eve"
+    cli("key", "revoke", "mallory")
+    (folder / "zoe.pub").write_text((folder / "mallory.pub").read_text().replace("mallory", "zoe"))
+    _, message, _ = cli.error("role", "grant", "author", "zoe", status=4)
+    assert "is enrolled for mallory" in message

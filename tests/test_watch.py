@@ -121,6 +121,28 @@ def test_where_both_fail_the_version_before_comes_back_alone(served: Registry) -
 
 
 @ONE_LAKE
+def test_a_canary_that_fails_ends_though_what_is_live_fails_and_has_nothing_before_it(registry: Registry) -> None:
+    Path("artifact").write_text("weights")
+    for _ in range(2):
+        registry.register("m", "artifact")
+    registry.deploy("m/1", "production")
+    registry.deploy("m/2", "production", "canary", 10)
+    set_policy(registry, POLICY)
+    log(registry, 1, 0, 10)
+    log(registry, 2, 0, 10)
+    done = registry.watch("m")
+    assert (done.failed, done.note) == (
+        True,
+        "there is nothing to roll m back to: no other version was in production before",
+    )
+    assert done.rolled_back is not None
+    assert "version 2, canary" in (done.rolled_back.reason or "")
+    assert "version 1" not in (done.rolled_back.reason or "")
+    assert serves(registry) == {1: 100}
+    assert registry.watch("m").rolled_back is None
+
+
+@ONE_LAKE
 def test_a_champion_that_fails_beside_a_good_canary_is_not_given_its_requests(served: Registry) -> None:
     log(served, 2, 0, 10)
     log(served, 3, 10, 0)
@@ -233,7 +255,9 @@ def test_once_exits_with_3_where_a_gate_failed(served: Registry, monkeypatch: py
     assert "not yet" in out
     assert "0 of 10 predictions with an outcome" in out
     log(served, 3, 0, 10)
-    out = line.out("watch", "m", "--once", "--no-rollback", status=3)
+    told = line("watch", "m", "--once", "--no-rollback", status=3)
+    assert told.stderr.splitlines()[0] == "error: a live gate failed of m/3"
+    out = told.stdout
     assert "FAILED" in out
     assert "not rolled back: rolling back was not asked for" in out
     found = line.json("watch", "m", "--once", status=3)

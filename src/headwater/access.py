@@ -130,9 +130,10 @@ def check_pattern(pattern: str) -> str:
     """Return a pattern of model names, in which `*` alone means something: any run of characters.
 
     Raises:
-        InvalidInputError: It is empty, or has characters that no name has.
+        InvalidInputError: It is empty, has characters that no name has, or can match no name for another reason.
     """
-    if not is_pattern(pattern):
+    # Names begin with a letter or a digit, and have no `..`.
+    if not is_pattern(pattern) or pattern[0] in "._-" or ".." in pattern:
         raise InvalidInputError(
             f"not a pattern of model names: {shown(pattern)}",
             hint="write a name, or one with `*` for any run of characters, such as flight-*; * alone is every model",

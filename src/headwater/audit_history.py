@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headwater.audit_model import Finding
+from headwater.lake.base import MOVE
 from headwater.state import Fold
 
 __all__ = ["check_history"]
+
+
+_COVERS_UP = """SELECT m.id, m.actor FROM commits m WHERE m.landed = m.id AND m.kind = ? AND m.parents LIKE '% %'
+    AND NOT EXISTS (SELECT 1 FROM commits p WHERE p.position = m.position - 1 AND p.landed = p.id
+        AND m.parents LIKE '% ' || p.id) ORDER BY m.position"""
+"""Landings that say that they only moved the branch, and are not taken at their word."""
 
 
 def check_history(fold: Fold) -> Iterator[Finding]:
@@ -30,6 +37,13 @@ def check_history(fold: Fold) -> Iterator[Finding]:
             yield _finding(
                 f"commit {commit[:12]} says that it landed transaction {brought}, and it did not", commit, actor
             )
+    for commit, actor in fold.rows(_COVERS_UP, MOVE) if fold.signed else ():
+        yield _finding(
+            f"commit {commit[:12]} says that it only moved the branch, and leaves out what had landed there: it is read"
+            " as a merge, and what it would hide stands",
+            commit,
+            actor,
+        )
     if len(roots) > 1:
         yield _finding(f"the history has {len(roots)} beginnings: {', '.join(each[:12] for each in roots)}", roots[-1])
 

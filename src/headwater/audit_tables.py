@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from headwater import tables
 from headwater.audit_model import Finding, Note
 from headwater.deltalog import TableFiles
-from headwater.fold import FOLDED, before
+from headwater.fold import FOLDED
 from headwater.lake.base import Lake
 from headwater.schema import TABLES
+from headwater.spine import before
 from headwater.state import Fold
 
 __all__ = ["Growth"]

@@ -314,8 +314,10 @@ class Dialogue:
             deadline: The moment of `time.monotonic` until which the answer has to be there.
 
         Raises:
-            HeadwaterError: There was no answer in time, or the command ended, or its answer has no end.
+            HeadwaterError: There was no answer in time, or the command ended, or its answer has no end, or was there
+                before the line was sent.
         """
+        self.quiet(0)
         rest = memoryview(line + b"\n")
         while True:
             end = self._pending.find(b"\n")
@@ -341,6 +343,20 @@ class Dialogue:
                 if not chunk:
                     raise self._gone()
                 self._pending += chunk
+
+    def quiet(self, seconds: float) -> None:
+        """Wait, and refuse a command that says something though it was not asked: it answers no questions.
+
+        Args:
+            seconds: For how long.
+
+        Raises:
+            HeadwaterError: It said something.
+        """
+        if not self._pending and select.select([self._from], [], [], seconds)[0]:
+            self._pending += os.read(self._from, 1 << 16)
+        if self._pending:
+            raise HeadwaterError("the command wrote more than a line for each line that it was sent")
 
     def _gone(self) -> HeadwaterError:
         deadline = time.monotonic() + _LINGER

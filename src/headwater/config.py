@@ -80,8 +80,11 @@ def load(
     # A branch that a file names belongs to the lake that the file names.
     same = url == _located(kept.get("lake"), path)
     who = _first(actor, environ.get("HEADWATER_ACTOR"), kept.get("actor")) or _user()
-    if not who.strip() or len(who) > 250 or not who.isprintable():
-        raise InvalidInputError(f"not somebody's name: {who[:80]!r}", hint="give --actor 1 to 250 printable characters")
+    if not who or who != who.strip() or len(who) > 250 or not who.isprintable():
+        raise InvalidInputError(
+            f"not somebody's name: {who[:80]!r}",
+            hint="give --actor 1 to 250 printable characters, without blanks around them",
+        )
     return Settings(url, _first(branch, environ.get("HEADWATER_BRANCH"), kept.get("branch") if same else None), who)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from headwater.tombstones import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FIXED", "behind", "confirms", "predictions", "stored"]
+__all__ = ["FIXED", "behind", "confirms", "earlier", "predictions", "stored"]
 
 FIXED = ("label", "prediction", "score")
 """The columns that stored predictions always have."""
@@ -137,6 +138,49 @@ def confirms(
         memo[again] = {canonical_slice(dict(each.values)) if columns else "": each.metrics for each in groups}
     metrics = memo[again].get(part, {})
     return key in metrics and math.isclose(value, metrics[key], rel_tol=1e-9, abs_tol=1e-12)
+
+
+def earlier(context: Context, fold: Fold, last: Evaluated) -> list[Evaluated]:
+    """Return earlier evaluations of the same version on the same dataset version that came to other predictions.
+
+    Those that were taken back, and those of another label, task or positive class, are not among them.
+
+    Raises:
+        IntegrityError: What is recorded of one is not what Headwater writes.
+    """
+    rows = fold.rows(
+        "SELECT event_id, value, recorded_at, actor, coalesce((SELECT id FROM commits c WHERE c.tx = e.tx), e.tx),"
+        f" {visible('e.tx')} FROM events e"
+        " WHERE subject = ? AND kind = 'evaluation' AND key = ? AND value IS NOT NULL ORDER BY event_id",
+        *(last.version_id, last.dataset_id),
+    )
+    data = Stored.of(fold, row_by_id(fold, last.dataset_id))
+    found = {last.digest: last}
+    seen = set()
+    for event_id, text, micros, actor, commit, stands in rows:
+        value = _value(text, event_id)
+        # A revert says again what was there before; the first event is that of the evaluation.
+        is_first = value["path"] not in seen
+        seen.add(value["path"])
+        same = (value["label"], value["task"], value["positive"]) == (last.label, last.task, last.positive)
+        if is_first and stands and same:
+            found.setdefault(
+                value["digest"],
+                replace(
+                    last,
+                    rows=value["rows"],
+                    slices=tuple(value["slices"]),
+                    metrics=(),
+                    command=tuple(value["command"]),
+                    path=value["path"],
+                    digest=value["digest"],
+                    commit=commit,
+                    recorded_at=from_micros(micros),
+                    actor=actor,
+                    _read=partial(_table, context, fold.commit, value, data),
+                ),
+            )
+    return [each for each in found.values() if each is not last]
 
 
 def behind(fold: Fold, version_id: str, dataset_id: str, tx: str | None) -> Mapping[str, Any] | None:

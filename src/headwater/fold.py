@@ -13,9 +13,10 @@ from typing import Any
 
 from headwater.deltalog import TableFiles
 from headwater.errors import IntegrityError
-from headwater.lake.base import AT, MOVE, Commit
+from headwater.lake.base import AT, Commit
 from headwater.names import shown
 from headwater.signatures import EVENTS
+from headwater.spine import KIND, TX, line_of
 from headwater.verdicts import unfold_refused
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "SCHEMA",
     "SUBJECT",
     "TX",
-    "before",
     "clashes",
     "entries_of",
     "fold_commits",
@@ -40,17 +40,14 @@ __all__ = [
     "wipe",
 ]
 
-TX = "headwater.tx"
-"""Commit metadata: the transaction whose rows the commit holds."""
-
 LANDED = "headwater.landed"
 """Commit metadata of a merge: the transaction that it brought to the branch."""
 
-KIND, SUBJECT, ACTOR = "headwater.kind", "headwater.subject", "headwater.actor"
+SUBJECT, ACTOR = "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 7
+FORMAT = 8
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -204,24 +201,27 @@ def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> 
 def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -> None:
     """Add commits (parents first) and say for each which first-parent commit of `head` brought it, and when."""
     by_id = {commit.id: commit for commit in new}
+    line = line_of(connection, new)
     spine: list[Commit] = []
     at: str | None = head
     while at is not None and at in by_id:
         spine.append(by_id[at])
-        at = before(by_id[at])
+        at = line[at]
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
-    position, clock = (row[0] + 1, row[1]) if row is not None else (0, 0)
+    position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
     for landing in reversed(spine):
-        # Machines' clocks differ; a branch's own time never goes backwards.
-        clock = max(clock, landing.micros)
+        # Machines' clocks differ; a branch's own time never goes backwards. The lake's first commit sets no clock: in a
+        # copy, everything that was copied is older than it.
+        now = max(clock, landing.micros)
+        clock = now if landing.parents else clock
         todo = [landing.id]
         while todo:
             commit = todo.pop()
             if commit in by_id and commit not in landed:
-                landed[commit] = (landing.id, clock, position)
+                landed[commit] = (landing.id, now, position)
                 todo += by_id[commit].parents
         position += 1
     connection.executemany(
@@ -244,12 +244,6 @@ def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -
             for commit in new
         ],
     )
-
-
-def before(commit: Commit) -> str | None:
-    """Return what a branch was before a commit; one that only moved it there is left out of its history."""
-    moved = commit.metadata.get(KIND) == MOVE and len(commit.parents) == 2
-    return commit.parents[1 if moved else 0] if commit.parents else None
 
 
 def _rest(commit: Commit) -> str | None:

@@ -47,6 +47,9 @@ _OBJECTS = 'SELECT to_json("headwater row")::VARCHAR FROM data AS "headwater row
 """The name of a row is one that no column is likely to have: a column comes first."""
 
 _RUNS, _WARMUP, _TIMEOUT, _SAMPLE = 200, 20, 60.0, 1000
+_QUIET = 0.05
+"""Seconds without a further line after the last answer; longer where answers take longer."""
+
 _MODES = {"shadow": ("shadow",), "live": ("live", "canary"), "": ("shadow", "live", "canary")}
 
 # What a callable prints must not come between its answers.
@@ -191,6 +194,8 @@ def _measure(
                     ) from None
                 if number >= warmup:
                     times.append((time.perf_counter() - began) * 1000)
+            # Whoever began with a line of its own has answered each question with the answer to the one before.
+            child.quiet(max(_QUIET, min(2 * max(times) / 1000, deadline - time.monotonic())))
     machine = f"{platform.node() or 'a machine'} ({platform.machine()}, {os.cpu_count()} processors)"
     facts = {"machine": machine, "warmup": warmup, "rows": len(lines), "dataset": data.version.reference}
     source = f"{counted(runs, 'answer')} to rows of {data.version.reference}, measured on {machine}"

@@ -7,11 +7,12 @@ regression: where it can be told how sure a drop is, only what is left of it at 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headwater import evaluation_store, noise
+from headwater import evaluation_store, noise, production
 from headwater.errors import InvalidInputError
 from headwater.evaluation_model import Evaluated
 from headwater.gate_metrics import (
@@ -34,16 +35,28 @@ from headwater.gate_scoring import Scored, class_of, of_evaluation
 from headwater.gates import Ask, Finding
 from headwater.names import quote, shown
 from headwater.stored import row_of
+from headwater.tombstones import is_hidden
 
 __all__ = ["regression"]
 
 CONFIDENCE = 0.95
 
 _LOWER = (
-    *("loss", "error", "rmse", "mae", "mse", "mape", "brier", "perplexity", "latency", "deviance", "wer", "cer"),
-    *("ece", "divergence"),
+    *("loss", "losses", "error", "errors", "rmse", "mae", "mse", "mape", "smape", "wape", "mase", "medae"),
+    *("msle", "rmsle", "rmspe", "rmsd", "crps", "pinball", "hinge", "brier", "perplexity", "ppl", "nll", "entropy"),
+    *("deviance", "divergence", "kl", "kld", "jsd", "wasserstein", "fid", "distance", "ece", "mce"),
+    *("eer", "wer", "cer", "ter", "der", "misclassification", "mistakes", "fpr", "fnr", "fdr"),
+    *("regret", "cost", "costs", "latency", "duration", "seconds", "ms", "p50", "p90", "p95", "p99"),
 )
 """Words of metrics of which less is better."""
+
+_LOWER_PHRASES = (
+    *("false_positive", "false_negative", "false_discovery", "false_alarm", "miss_rate"),
+    *("negative_log_likelihood", "neg_log_likelihood"),
+)
+
+_HIGHER = ("accuracy", "acc", "auc", "recall", "precision", "f1", "reduction", "improvement", "gain", "free", "skill")
+"""Words of metrics of which more is better."""
 
 _RATES = ("accuracy", "acc", "error_rate", "hit_rate", "misclassification_rate", "zero_one_loss")
 """Metrics that are a share of all rows: of these, and of no others, the number of rows says how sure they are."""
@@ -82,12 +95,18 @@ def regression(ask: Ask) -> Finding:
     by = " by " + ", ".join("+".join(each) for each in slices) if slices else ""
     lower = options.get("lower_is_better", _is_lower_better(key))
     required = f"no more than {tolerance:g} {'above' if lower else 'below'} production{by}"
+    place = "is in production"
+    if ask.production is None:
+        # Whoever takes production away first has lowered no bar.
+        last = [each for each in production.entered(ask.fold, ask.model_id) if not is_hidden(ask.fold, each)]
+        ask, place = replace(ask, production=last[-1] if last else None), "was in production last"
     if ask.production is None:
         return Finding(required, "nothing to compare", True, "nothing is in production to compare with")
     if ask.production == ask.version_id:
-        return Finding(required, "nothing to compare", True, "this version is in production itself")
+        return Finding(required, "nothing to compare", True, f"this version {place} itself")
     number = ask.fold.one("SELECT version FROM versions WHERE version_id = ?", ask.production)
     against = f"{quote(ask.name)}/{number[0]}" if number is not None else ask.production
+    to_now = "" if place == "is in production" else f", which {place}"
     every = rows_of(ask, ask.version_id, key)
     own = [row for row in every if not row.objection]
     of_production = rows_of(ask, ask.production, key)
@@ -110,17 +129,28 @@ def regression(ask: Ask) -> Finding:
     if other:
         return Finding(required, "nothing to compare with", False, other)
     compared = _from_predictions(ask, key, dataset_id, slices, lower=lower)
-    if compared is not None:
-        method, slices_compared, only_new = compared
-        source = f"{method} on {on}, against {against}"
-        return _judged(ask, required, source, slices_compared, only_new)
+    if compared:
+        several = f", whose predictions are stored {len(compared)} times" if len(compared) > 1 else ""
+        judged = [
+            _judged(ask, required, f"{method} on {on}, against {against}{to_now}{several}", slices_compared, ())
+            for method, slices_compared in compared
+        ]
+        return next((each for each in judged if not each.passed), judged[0])
     after = rows_by_slice([row for row in own if row.dataset_id == dataset_id], slices)
-    before = rows_by_slice([row for row in theirs if row.dataset_id == dataset_id], slices)
+    there = [row for row in theirs if row.dataset_id == dataset_id]
+    before = rows_by_slice(there, slices)
+    # Whoever may evaluate could lower the bar by evaluating production once more: what was computed best counts.
+    for row in there:
+        if row.slice in before and row.computed and before[row.slice].computed and math.isfinite(row.value):
+            best = before[row.slice]
+            is_better = row.value < best.value if lower else row.value > best.value
+            if row.scored == best.scored and (is_better or not math.isfinite(best.value)):
+                before[row.slice] = row
     if not before:
-        why = f"no {key}{by} of {against}, which is in production, was measured on {on}"
+        why = f"no {key}{by} of {against}, which {place}, was measured on {on}"
         refused = next((row for row in of_production if row.computed and row.dataset_id == dataset_id), None)
         if refused is not None:
-            why = f"no {key}{by} of {against}, which is in production, counts: {refused.objection}"
+            why = f"no {key}{by} of {against}, which {place}, counts: {refused.objection}"
         return Finding(required, "nothing to compare with", False, f"{why}: `headwater evaluate {against}`")
     for name, row in before.items():
         mine = after.get(name, row)
@@ -130,13 +160,13 @@ def regression(ask: Ask) -> Finding:
     slices_compared, method = _from_rows(ask, key, dataset_id, before, after, lower=lower)
     only_new = sorted(after.keys() - before.keys())
     claimed = "" if all(row.computed for row in (*before.values(), *after.values())) else ", some of them claimed"
-    source = f"metric rows on {on}{claimed}, against {against}; {method}"
+    source = f"metric rows on {on}{claimed}, against {against}{to_now}; {method}"
     return _judged(ask, required, source, slices_compared, only_new)
 
 
 def _otherwise(ask: Ask, own: Scored, against: str, theirs: Scored) -> str:
     version = f"{quote(ask.name)}/{ask.number}"
-    return f"{version} was evaluated for {own}, and {against}, which is in production, for {theirs}"
+    return f"{version} was evaluated for {own}, and {against} in production for {theirs}"
 
 
 def _scored_otherwise(ask: Ask, key: str, dataset_id: str | None, against: str) -> str:
@@ -157,10 +187,10 @@ def _scored_otherwise(ask: Ask, key: str, dataset_id: str | None, against: str) 
     return ""
 
 
-def _both(ask: Ask, production: str, dataset_id: str) -> tuple[Evaluated | None, Evaluated | None]:
+def _both(ask: Ask, current: str, dataset_id: str) -> tuple[Evaluated | None, Evaluated | None]:
     """Return what was evaluated of the version in production, and of the candidate."""
     found = []
-    for version_id in (production, ask.version_id):
+    for version_id in (current, ask.version_id):
         memo = ("evaluation", ask.fold.commit, version_id, dataset_id)
         if memo not in ask.memo:
             ask.memo[memo] = evaluation_store.stored(ask.context, ask.fold, version_id, dataset_id)
@@ -169,8 +199,20 @@ def _both(ask: Ask, production: str, dataset_id: str) -> tuple[Evaluated | None,
 
 
 def _is_lower_better(key: str) -> bool:
-    words = key.lower().replace("-", "_").replace(".", "_").replace("/", "_").replace(" ", "_").split("_")
-    return any(word in _LOWER or word.endswith(("loss", "rmse")) for word in words)
+    plain_key = re.sub(r"[^a-z0-9]+", "_", key.lower())
+    if any(phrase in plain_key for phrase in _LOWER_PHRASES):
+        return True
+    words = plain_key.split("_")
+    # scikit-learn's scorers are turned around so that more is better: neg_log_loss.
+    if words[0] == "neg":
+        return False
+    # What a name says last is what it is about: the error of the recall, the reduction of the loss.
+    for word in reversed(words):
+        if word in _HIGHER:
+            return False
+        if word in _LOWER or word.endswith(("loss", "rmse")):
+            return True
+    return False
 
 
 def _from_rows(
@@ -207,17 +249,30 @@ def _from_rows(
 
 def _from_predictions(
     ask: Ask, key: str, dataset_id: str | None, slices: Sequence[Sequence[str]] | None, *, lower: bool
-) -> tuple[str, dict[str, Compared], list[str]] | None:
-    """Compare what both versions predicted for every row of the dataset version; None where that is not stored."""
+) -> list[tuple[str, dict[str, Compared]]]:
+    """Compare what both versions predicted for every row of the dataset version; nothing where that is not stored.
+
+    Of production, everything that was ever predicted and not taken back counts: whoever evaluates it anew, and worse,
+    lowers no bar.
+    """
     if dataset_id is None or key not in noise.PAIRED or ask.production is None:
-        return None
-    before, after = _both(ask, ask.production, dataset_id)
-    if before is None or after is None:
-        return None
+        return []
+    last, after = _both(ask, ask.production, dataset_id)
+    if last is None or after is None:
+        return []
+    earlier = evaluation_store.earlier(ask.context, ask.fold, last)
+    found = [_against(ask, key, each, after, slices, lower=lower) for each in (last, *earlier)]
+    return [each for each in found if each is not None]
+
+
+def _against(
+    ask: Ask, key: str, before: Evaluated, after: Evaluated, slices: Sequence[Sequence[str]] | None, *, lower: bool
+) -> tuple[str, dict[str, Compared]] | None:
     options = ask.gate.options
     confidence = options.get("confidence", CONFIDENCE)
     memo = (
-        *("paired", key, before.digest, after.digest, tuple(map(tuple, slices or ())), lower, confidence),
+        *("paired", key, before.digest, after.digest, before.positive, tuple(map(tuple, slices or ()))),
+        *(lower, confidence),
         *(options["max_regression"], options.get("min_rows", FEWEST_ROWS)),
     )
     if memo not in ask.memo:
@@ -226,7 +281,7 @@ def _from_predictions(
         except InvalidInputError:
             # The dataset lacks a column of the slices: then metric rows are all there is.
             ask.memo[memo] = None
-    found: tuple[str, dict[str, Compared], list[str]] | None = ask.memo[memo]
+    found: tuple[str, dict[str, Compared]] | None = ask.memo[memo]
     return found
 
 
@@ -239,7 +294,7 @@ def _paired(
     *,
     lower: bool,
     confidence: float,
-) -> tuple[str, dict[str, Compared], list[str]] | None:
+) -> tuple[str, dict[str, Compared]] | None:
     columns = sorted({name for each in slices or () for name in each})
     old, new = before.table(columns), after.table(columns)
     options = ask.gate.options
@@ -269,7 +324,7 @@ def _paired(
         old_value, new_value = (None if math.isnan(each) else each for each in (pair.before, pair.after))
         found[name] = Compared(old_value, new_value, pair.drop, pair.least, rows)
     how = " and ".join(sorted(methods - {""})) or "no interval needed"
-    return f"stored predictions for the same rows, {how}, one-sided at {confidence:g}", found, []
+    return f"stored predictions for the same rows, {how}, one-sided at {confidence:g}", found
 
 
 def _taken(column: Any, at: Any) -> Any:

@@ -32,7 +32,8 @@ def check(url: str, root: Root | None, *, remember: bool = True) -> None:
         LakeError: The file can't be written.
     """
     place = path()
-    known = _read(place)
+    url = _real(url)
+    known = {_real(each): what for each, what in _read(place).items()}
     said = known.get(url)
     if said is None and root is None:
         return
@@ -54,6 +55,11 @@ def check(url: str, root: Root | None, *, remember: bool = True) -> None:
             f"{url} was a lake signed by {said.get('name', 'somebody')}, and {now}",
             hint=f"ask who keeps it; if it was made anew on purpose, take its line out of {place}",
         )
+
+
+def _real(url: str) -> str:
+    """Return the one spelling of a URL: a folder may be called in many ways, through links too."""
+    return url if "://" in url else os.path.realpath(url)
 
 
 def _read(place: Path) -> dict[str, dict[str, str]]:

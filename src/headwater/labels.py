@@ -12,7 +12,18 @@ from headwater.genuine import check_genuine
 from headwater.ids import from_micros
 from headwater.lookup import HIDDEN, is_hidden, model_id_of, name_of, version_row
 from headwater.model import Alias
-from headwater.names import ModelRef, check_alias, check_key, check_name, check_text, parse_model, quote
+from headwater.names import (
+    ModelRef,
+    bare_model,
+    because,
+    check_alias,
+    check_key,
+    check_name,
+    check_reason,
+    check_text,
+    parse_model,
+    quote,
+)
 from headwater.production import CHAMPION, PRODUCTION, faces, governed, last_in, stage_of
 from headwater.transaction import Transaction
 
@@ -42,7 +53,7 @@ class Labels:
     def aliases(self, name: str) -> list[Alias]:
         """Return a model's aliases, by name."""
         with self._context.reading() as fold:
-            model_id = model_id_of(fold, _bare(name))
+            model_id = model_id_of(fold, bare_model(name))
             rows = fold.rows(
                 # Two branches may have moved it to one place: of rows with one value, that of the least ID is taken.
                 "SELECT e.key, v.version, v.version_id, e.recorded_at, e.actor, e.reason, min(e.event_id),"
@@ -60,10 +71,10 @@ class Labels:
     def set_alias(self, name: str, alias: str, version: int, *, reason: str | None = None) -> None:
         """Point an alias at a version; where it points there already, only a new reason is written."""
         check_alias(alias)
-        _check_reason(reason)
+        check_reason(reason)
         if alias == CHAMPION:
             return self._promotions.champion(name, version, reason=reason)
-        ref = ModelRef(_bare(name), version=version)
+        ref = ModelRef(bare_model(name), version=version)
 
         def work(tx: Transaction) -> None:
             version_id, model_id, *_ = version_row(tx.fold, ref)
@@ -76,7 +87,7 @@ class Labels:
             before = [_number(tx, value) for value in dict.fromkeys(v for _, v in standing) if value is not None]
             was = f", was {' and '.join(before)}" if before else ""
             tx.subject = f"{quote(ref.name)}@{alias}"
-            tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}{_because(reason)}"
+            tx.message = f"alias {quote(ref.name)}@{alias} is version {version}{was}{because(reason)}"
 
         self._context.write("alias", work)
 
@@ -87,8 +98,8 @@ class Labels:
             NotFoundError: The model has no such alias.
         """
         check_alias(alias)
-        bare = _bare(name)
-        _check_reason(reason)
+        bare = bare_model(name)
+        check_reason(reason)
         if alias == CHAMPION:
             return self._promotions.withdraw(name, kind="alias", reason=reason)
 
@@ -101,7 +112,7 @@ class Labels:
             tx.event(model_id, "alias", None, key=alias, reason=reason)
             tx.fence(model_id)
             tx.subject = f"{quote(bare)}@{alias}"
-            tx.message = f"alias {quote(bare)}@{alias} is deleted{_because(reason)}"
+            tx.message = f"alias {quote(bare)}@{alias} is deleted{because(reason)}"
 
         self._context.write("alias", work)
 
@@ -147,7 +158,7 @@ class Labels:
             AlreadyExistsError: Another model has, or had, the new name.
         """
         check_name(new, "model")
-        bare = _bare(name)
+        bare = bare_model(name)
 
         def work(tx: Transaction) -> None:
             model_id = model_id_of(tx.fold, bare)
@@ -173,7 +184,7 @@ class Labels:
                 in production of a model that has gates or roles.
         """
         ref = parse_model(reference)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> None:
             if ref.version is None and ref.alias is None:
@@ -205,7 +216,7 @@ class Labels:
                 tx.event(subject, "tombstone", HIDDEN, reason=reason)
             tx.fence(model_id)
             tx.subject = str(ref)
-            tx.message = f"delete {ref}{_because(reason)}"
+            tx.message = f"delete {ref}{because(reason)}"
 
         self._context.write("delete", work)
 
@@ -245,22 +256,6 @@ _POINTING = "SELECT key FROM events WHERE standing AND subject = ? AND kind = 'a
 
 
 _SERVING = "SELECT key, value FROM events WHERE standing AND subject = ? AND kind = 'traffic'"
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
-
-
-def _bare(name: str) -> str:
-    ref = parse_model(name)
-    if ref.version is not None or ref.alias is not None:
-        raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")
-    return ref.name
 
 
 def _subject(tx: Transaction, ref: ModelRef) -> str:

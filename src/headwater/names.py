@@ -14,12 +14,16 @@ __all__ = [
     "ModelRef",
     "as_number",
     "as_texts",
+    "bare_model",
+    "because",
     "canonical_slice",
     "check_alias",
     "check_branch",
     "check_key",
+    "check_label",
     "check_limit",
     "check_name",
+    "check_reason",
     "check_tag",
     "check_text",
     "check_type",
@@ -49,6 +53,7 @@ _RESERVED = frozenset({"HEAD", "FETCH_HEAD", "ORIG_HEAD", "MERGE_HEAD"})
 _LONGEST_NAME = 128
 _LONGEST_KEY = 250
 _LONGEST_TEXT = 1 << 20
+_LONGEST_REASON = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,20 @@ def _branch_hint(branch: str) -> str:
     return f"use letters a-z and A-Z, digits, '_' and '-', and no '-' to begin with{close}"
 
 
+def check_label(name: str, what: str) -> str:
+    """Return the name of something that versions have, such as a check.
+
+    Raises:
+        InvalidInputError: It is malformed, or could be taken for a version.
+    """
+    check_name(check_type(name, f"name for a {what}"), what)
+    if name == "latest" or _NUMBERLIKE.fullmatch(name):
+        raise InvalidInputError(
+            f"not a name for a {what}: {shown(name)} could be taken for a version", hint="put a word before it"
+        )
+    return name
+
+
 def check_tag(tag: str) -> str:
     """Return the name of a new tag of the lake.
 
@@ -223,6 +242,33 @@ def check_text(text: str, what: str) -> str:
     if "\0" in text or any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise InvalidInputError(f"the {what} is not text that can be stored: {shown(text)}")
     return text
+
+
+def check_reason(reason: str | None) -> None:
+    """Refuse a reason that is too long to be shown beside what it is for.
+
+    Raises:
+        InvalidInputError: It is, or it cannot be stored.
+    """
+    if reason is not None and len(check_text(reason, "reason")) > _LONGEST_REASON:
+        raise InvalidInputError(f"the reason has {len(reason)} characters, and {_LONGEST_REASON} are allowed")
+
+
+def because(reason: str | None) -> str:
+    """Return what a sentence ends with that has a reason."""
+    return f": {reason}" if reason else ""
+
+
+def bare_model(name: str) -> str:
+    """Return the name of a model.
+
+    Raises:
+        InvalidInputError: It names a version, or nothing.
+    """
+    ref = parse_model(name)
+    if ref.version is not None or ref.alias is not None:
+        raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")
+    return ref.name
 
 
 def check_limit(limit: int | None) -> None:

@@ -13,7 +13,16 @@ from headwater.errors import InvalidInputError, LakeError, NotFoundError
 from headwater.governance_model import Evaluation, PolicyText
 from headwater.ids import from_micros
 from headwater.lookup import model_id_of, models_named, name_of, version_row
-from headwater.names import check_name, check_text, counted, parse_dataset, parse_model, quote, shown
+from headwater.names import (
+    because,
+    check_name,
+    check_reason,
+    counted,
+    parse_dataset,
+    parse_model,
+    quote,
+    shown,
+)
 from headwater.policy import STAGES, Policy, parse_policy
 from headwater.state import Fold
 from headwater.tombstones import is_hidden
@@ -72,7 +81,7 @@ class Policies:
         target = _Target.of(name)
         parsed = parse_policy(text, source=source, dataset=target.is_dataset)
         _check_conditions(parsed, source)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> str:
             subject = target.subject(tx.fold)
@@ -81,7 +90,7 @@ class Policies:
             tx.event(subject, "policy", text, reason=reason)
             self._fence(tx, target, subject)
             tx.subject = target.called
-            tx.message = f"set gates of {target.called}: {_counts(parsed)}{_because(reason)}"
+            tx.message = f"set gates of {target.called}: {_counts(parsed)}{because(reason)}"
             return subject
 
         subject = self._context.write("gates", work).result
@@ -91,7 +100,7 @@ class Policies:
     def delete(self, name: str, *, reason: str | None = None) -> None:
         """Take a policy away. See `Registry.delete_gates`."""
         target = _Target.of(name)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> None:
             subject = target.subject(tx.fold)
@@ -100,7 +109,7 @@ class Policies:
             tx.event(subject, "policy", None, reason=reason)
             self._fence(tx, target, subject)
             tx.subject = target.called
-            tx.message = f"delete the gates of {target.called}{_because(reason)}"
+            tx.message = f"delete the gates of {target.called}{because(reason)}"
 
         self._context.write("gates", work)
 
@@ -270,12 +279,3 @@ def _share(traffic: float, to: str) -> float:
     if to != "production":
         raise InvalidInputError(f"only production has traffic, not {to}", hint="leave --traffic out")
     return check_percent(traffic)
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from headwater.access import ROLES
 from headwater.errors import InvalidInputError
-from headwater.names import check_text, shown
+from headwater.names import shown
 from headwater.policy_lines import Path, line_of, lines_of
 from headwater.policy_options import (
     KEYS_OF_DATA,
@@ -102,16 +102,20 @@ def parse_policy(text: str, *, source: str = "gates.toml", dataset: bool = False
     Raises:
         InvalidInputError: It is no TOML, or says something that no gate can; the message names the line.
     """
-    check_text(text, "policy")
     if len(text) > _LONGEST:
         raise InvalidInputError(f"{source} has {len(text):,} characters, and {_LONGEST:,} are allowed")
+    if (odd := re.search("[\0\ud800-\udfff]", text)) is not None:
+        line = text.count("\n", 0, odd.start()) + 1
+        raise InvalidInputError(f"{source}:{line}: this is not text that can be stored: {shown(odd[0])}")
+    # Editors on Windows begin a file with a mark.
+    toml = text.removeprefix("\ufeff")
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(toml)
     except tomllib.TOMLDecodeError as error:
-        raise _no_toml(text, source, str(error)) from None
+        raise _no_toml(toml, source, str(error)) from None
     except (RecursionError, ValueError):
         raise InvalidInputError(f"{source}: it is nested too deeply, or has a number too long, to be read") from None
-    reader = _Reader(source, lines_of(text))
+    reader = _Reader(source, lines_of(toml))
     digest = hashlib.sha256(text.encode()).hexdigest()
     if dataset:
         return Policy(text, digest, datasets=reader.dataset(document))
@@ -293,7 +297,8 @@ class _Reader:
         try:
             return check(value)
         except WrongError as wrong:
-            raise self._error(path, f"{key} is {_said(value)}, and has to be {wrong}") from None
+            said = _said(value) if wrong.value is None else wrong.value
+            raise self._error(path, f"{key} is {said}, and has to be {wrong}") from None
 
     def _named(self, stage: str, gates: list[Gate]) -> tuple[Gate, ...]:
         """Give each gate a name, and make sure that no two of them contradict or repeat each other."""
@@ -303,7 +308,7 @@ class _Reader:
         for gate in gates:
             at = f"{self._source}:{gate.line}"
             for other in named:
-                if (other.kind, other.options, other.at_traffic) == (gate.kind, gate.options, gate.at_traffic):
+                if (other.kind, _asked(other), other.at_traffic) == (gate.kind, _asked(gate), gate.at_traffic):
                     raise InvalidInputError(f"{at}: this gate is on line {other.line} already")
                 if gate.name and other.name == gate.name:
                     raise InvalidInputError(
@@ -329,10 +334,22 @@ class _Reader:
         return tuple(named)
 
 
+def _asked(gate: Gate) -> dict[str, Any]:
+    """Return what a gate asks; in which order it names slices makes no difference."""
+    slices = gate.options.get("slices")
+    return {**gate.options, "slices": None if slices is None else sorted(slices)}
+
+
 def _said(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return "a table" if isinstance(value, dict) else shown(value) if isinstance(value, str) else str(value)[:80]
+    if isinstance(value, dict):
+        return "a table"
+    try:
+        return shown(value) if isinstance(value, str) else str(value)[:80]
+    except ValueError:
+        # Python refuses to write thousands of digits.
+        return "a number of many digits" if isinstance(value, int) else "a list"
 
 
 def _free(name: str, at_traffic: float | None, taken: Mapping[str, int]) -> str:

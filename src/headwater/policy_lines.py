@@ -26,7 +26,7 @@ _KEY = re.compile(r"""^(?P<key>(?:"(?:\\.|[^"\\])*"|'[^']*'|[^"'=])+?)\s*=""")
 
 
 def lines_of(text: str) -> Mapping[Path, int]:
-    """Return the line, from 1, on which each table and each key outside of inline tables begins.
+    """Return the line, from 1, on which each table and each key begins, but no key of an inline table.
 
     Args:
         text: TOML that `tomllib` takes.
@@ -34,7 +34,7 @@ def lines_of(text: str) -> Mapping[Path, int]:
     found: dict[Path, int] = {}
     counts: dict[Path, int] = {}
     table: Path = ()
-    for line, statement in _statements(text):
+    for line, statement, inside in _statements(text):
         if statement.startswith("[["):
             bare = _placed(_keys(statement[2 : statement.rindex("]]")]), counts)
             counts[bare] = counts.get(bare, -1) + 1
@@ -46,6 +46,8 @@ def lines_of(text: str) -> Mapping[Path, int]:
             for part in _keys(key["key"]):
                 path = (*path, part)
                 found.setdefault(path, line)
+            for at, begun in enumerate(inside):
+                found.setdefault((*path, at), begun)
             continue
         for size in range(1, len(table) + 1):
             found.setdefault(table[:size], line)
@@ -59,27 +61,34 @@ def line_of(lines: Mapping[Path, int], path: Path) -> int:
     return lines.get(path, 1)
 
 
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each header and each key with its value, and the line on which it begins; comments are left out."""
+def _statements(text: str) -> Iterator[tuple[int, str, list[int]]]:
+    """Yield each header and each key with its value, the line on which it begins, and those of the tables in an array.
+
+    Comments are left out.
+    """
     line = begun = 1
-    depth = 0
+    opened = ""
     parts: list[str] = []
+    inside: list[int] = []
+    has_begun = False
     for token in _TOKEN.findall(text.replace("\r\n", "\n")):
         if token in ("[", "{"):
-            depth += 1
+            if token == "{" and opened == "[":
+                inside.append(line)
+            opened += token
         elif token in ("]", "}"):
-            depth -= 1
-        if token == "\n" and depth <= 0:
-            if statement := "".join(parts).strip():
-                yield begun, statement
-            parts, depth = [], 0
+            opened = opened[:-1]
+        if token == "\n" and not opened:
+            if has_begun:
+                yield begun, "".join(parts).strip(), inside
+            parts, inside, has_begun = [], [], False
         elif not token.startswith("#"):
-            if not "".join(parts).strip():
-                begun = line
+            if not has_begun and token.strip():
+                begun, has_begun = line, True
             parts.append(token)
         line += token.count("\n")
-    if statement := "".join(parts).strip():
-        yield begun, statement
+    if has_begun:
+        yield begun, "".join(parts).strip(), inside
 
 
 def _keys(dotted: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from headwater.errors import InvalidInputError
-from headwater.names import check_key, parse_dataset, shown
+from headwater.names import check_key, check_label, parse_dataset, shown
 
 __all__ = [
     "KEYS_OF_DATA",
@@ -37,7 +37,16 @@ LIVE = (
 
 
 class WrongError(Exception):
-    """An option is not what it has to be: in words that go after "has to be"."""
+    """An option is not what it has to be: in words that go after "has to be".
+
+    Args:
+        words: These words.
+        value: What it is, in words, where that is not all of it.
+    """
+
+    def __init__(self, words: str, value: str | None = None) -> None:
+        super().__init__(words)
+        self.value = value
 
 
 def number(
@@ -97,6 +106,20 @@ def word(what: str) -> Callable[[object], str]:
             raise WrongError(f"the name of a {what}")
         try:
             return check_key(value, what)
+        except InvalidInputError as error:
+            raise WrongError(f"the name of a {what}: {error.hint}") from None
+
+    return check
+
+
+def label(what: str) -> Callable[[object], str]:
+    """The name of something that versions have: small letters, digits, dots, underscores and dashes."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise WrongError(f"the name of a {what}")
+        try:
+            return check_label(value, what)
         except InvalidInputError as error:
             raise WrongError(f"the name of a {what}: {error.hint}") from None
 
@@ -169,6 +192,8 @@ def _sample(value: object) -> str | int:
 def _positive(value: object) -> str | int | float | bool:
     if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         raise WrongError("a label")
+    if isinstance(value, int) and value.bit_length() > 128:
+        raise WrongError("a label, as data has them")
     return value
 
 
@@ -206,7 +231,15 @@ def _schema(value: object) -> dict[str, str]:
 def _nulls(value: object) -> dict[str, float]:
     if not isinstance(value, dict) or not value:
         raise WrongError("a table of columns and the greatest share of nulls: { origin = 0.01 }")
-    return {word("column")(key): number(0, 1)(share) for key, share in value.items()}
+    found = {}
+    for key, share in value.items():
+        try:
+            found[word("column")(key)] = number(0, 1)(share)
+        except WrongError as wrong:
+            small = isinstance(share, bool | float) or (isinstance(share, int) and share.bit_length() < 64)
+            said = str(share).lower() if small else "no share"
+            raise WrongError(f"{wrong} for every column", f"{said} for {shown(key)}") from None
+    return found
 
 
 def _condition(value: object) -> str:
@@ -255,7 +288,7 @@ LEADING: Mapping[str, Callable[[object], Any]] = {
     "data": one_of("schema", "age", "leakage", "rows"),
     "shadow": _yes,
     "live": one_of(*LIVE),
-    "check": word("check"),
+    "check": label("check"),
     "card": _yes,
     "signature": _yes,
 }

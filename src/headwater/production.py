@@ -242,6 +242,7 @@ def put_in_production(
     reason: str | None,
     deployment_id: str | None = None,
     alone: bool = False,
+    straight: bool = False,
 ) -> str | None:
     """Make a version the one in production: live, champion, and in that stage; the one before is archived.
 
@@ -252,6 +253,7 @@ def put_in_production(
         reason: Why.
         deployment_id: The ID of its deployment; a new one by default.
         alone: Whether canaries end.
+        straight: Whether a version that is not in `staging` enters production without entering that first.
 
     Returns:
         The deployment's ID; None where the version is in production already, and nothing was written.
@@ -278,7 +280,7 @@ def put_in_production(
     for other in dict.fromkeys([*(each["version_id"] for each in live), *filter(None, champions)]):
         if other != version_id and stage_of(tx.fold, other) != "archived":
             tx.event(other, "stage", "archived", reason=reason)
-    _enter(tx, version_id, PRODUCTION, reason)
+    _enter(tx, version_id, PRODUCTION, reason, straight=straight)
     tx.event(model_id, "alias", version_id, key=CHAMPION, reason=reason)
     return deployment_id
 
@@ -390,13 +392,13 @@ def add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: st
     tx.append("lineage", source=source, relation="deployed", target=target)
 
 
-def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None) -> None:
-    """Write that a version enters a stage, and first that it entered `staging` where it skipped that."""
+def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None, *, straight: bool = False) -> None:
+    """Write that a version enters a stage, and unless it goes straight, first that it entered `staging`."""
     now = stage_of(tx.fold, version_id)
     prev: list[str] | None = None
     if now == stage and len(tx.fold.standing(version_id, "stage")) == 1:
         return
-    if stage == PRODUCTION and now in ("none", "development"):
+    if stage == PRODUCTION and now in ("none", "development") and not straight:
         prev = [tx.event(version_id, "stage", "staging", reason=reason)]
     tx.event(version_id, "stage", stage, reason=reason, prev=prev)
 

@@ -20,7 +20,7 @@ from headwater.genuine import check_genuine
 from headwater.governance_model import Evaluation, GateResult, Promotion
 from headwater.ids import from_micros
 from headwater.lookup import files_of, model_id_of, name_of, version_row
-from headwater.names import ModelRef, check_text, counted, parse_model, quote, shown
+from headwater.names import ModelRef, bare_model, because, check_reason, check_text, counted, parse_model, quote, shown
 from headwater.production import CHAMPION, LEGAL, PRODUCTION, STAGES, production_of, stage_of
 from headwater.state import Fold
 from headwater.transaction import Transaction
@@ -93,6 +93,7 @@ class Promotions:
         override: str | None = None,
         reason: str | None = None,
         kind: str = "promote",
+        straight: bool = False,
     ) -> Promotion:
         """Let a version enter a stage. See `Registry.promote`.
 
@@ -103,6 +104,8 @@ class Promotions:
             override: Why gates that fail are passed over.
             reason: Why.
             kind: What the log calls it.
+            straight: Whether it enters production from where it is: staging's gates are asked, and it is not written
+                that it was there. So somebody who may promote takes again what others did on another branch.
         """
         ref = parse_model(reference)
         if to not in STAGES or to == "none":
@@ -112,12 +115,12 @@ class Promotions:
             raise InvalidInputError(f"only production has traffic, not {to}", hint="leave --traffic out")
         if percent == 0:
             raise InvalidInputError("a canary with 0 % gets no request", hint="give it more, or deploy it as a shadow")
-        _check_reason(reason)
+        check_reason(reason)
         if override is not None and not check_text(override, "reason").strip():
             raise InvalidInputError("an override needs a reason", hint='write --override "why"')
         if to == PRODUCTION:
             self._check_bytes(ref)
-        return self._run(kind, _Wish(ref, to, percent, override, reason))
+        return self._run(kind, _Wish(ref, to, percent, override, reason, straight=straight))
 
     def stage(self, reference: str, stage: str, *, reason: str | None = None) -> Promotion:
         """Move a version to a stage by hand. See `Registry.stage`."""
@@ -129,8 +132,8 @@ class Promotions:
 
     def champion(self, name: str, version: int, *, reason: str | None = None) -> None:
         """Make a version the champion, which is to put it into production."""
-        ref = ModelRef(_bare(name), version=version)
-        _check_reason(reason)
+        ref = ModelRef(bare_model(name), version=version)
+        check_reason(reason)
         self._check_bytes(ref, quickly=True)
         self._run("alias", _Wish(ref, PRODUCTION, None, None, reason, by_alias=True))
 
@@ -150,8 +153,8 @@ class Promotions:
         Raises:
             NotFoundError: There is none.
         """
-        bare = _bare(name)
-        _check_reason(reason)
+        bare = bare_model(name)
+        check_reason(reason)
 
         def work(tx: Transaction) -> None:
             model_id = model_id_of(tx.fold, bare)
@@ -161,7 +164,7 @@ class Promotions:
                 )
             production.withdraw(tx, model_id, reason=reason)
             tx.subject = f"{quote(bare)}@{CHAMPION}"
-            tx.message = f"alias {quote(bare)}@{CHAMPION} is deleted{_because(reason)}"
+            tx.message = f"alias {quote(bare)}@{CHAMPION} is deleted{because(reason)}"
 
         self._context.write(kind, work)
 
@@ -193,9 +196,9 @@ class Promotions:
         reason: str | None = None,
     ) -> Promotion:
         """Give a model's canary another share of the requests. See `Registry.set_traffic`."""
-        bare = _bare(name)
+        bare = bare_model(name)
         share = check_percent(percent)
-        _check_reason(reason)
+        check_reason(reason)
         with self._context.reading() as fold:
             ref = ModelRef(bare, version=_canary(fold, model_id_of(fold, bare), version, is_end=share == 0))
         if share == 0:
@@ -210,7 +213,7 @@ class Promotions:
                 raise ConflictError(f"{ref} is no canary any more", hint="`headwater deployments` lists what serves")
             tx.fence(model_id)
             tx.subject = str(ref)
-            tx.message = f"end the canary {ref}{_because(reason)}"
+            tx.message = f"end the canary {ref}{because(reason)}"
             now = stage_of(tx.fold, version_id)
             return _Done(name_of(tx.fold, model_id), number, version_id, now, 0.0, None, tx.micros)
 
@@ -230,8 +233,8 @@ class Promotions:
             failed: The deployment that is to serve no more. Where it does not serve by then, somebody else was faster,
                 and to roll back once more would be to roll back what they chose.
         """
-        bare = _bare(name)
-        _check_reason(reason)
+        bare = bare_model(name)
+        check_reason(reason)
 
         def work(tx: Transaction) -> _Done:
             fold = tx.fold
@@ -253,7 +256,7 @@ class Promotions:
             tx.fence(model_id)
             tx.subject = f"{quote(bare)}/{number}"
             gone = f" from {previous}" if previous is not None else ""
-            tx.message = f"roll back {quote(bare)} to {number}{gone}{_because(reason)}"
+            tx.message = f"roll back {quote(bare)} to {number}{gone}{because(reason)}"
             return _Done(name_of(fold, model_id), number, version_id, PRODUCTION, 100.0, previous, tx.micros)
 
         landing = self._context.write("rollback", work)
@@ -333,7 +336,12 @@ class Promotions:
                 tx.message = f"give {reference} {share:g} % of production's requests"
         else:
             made = production.put_in_production(
-                tx, model_id, version_id, reason=wish.reason, deployment_id=wish.deployment_id
+                tx,
+                model_id,
+                version_id,
+                reason=wish.reason,
+                deployment_id=wish.deployment_id,
+                straight=wish.straight,
             )
             if made is None and wish.reason is not None:
                 tx.event(model_id, "alias", version_id, key=CHAMPION, reason=wish.reason)
@@ -349,7 +357,7 @@ class Promotions:
                 tx.message = f"alias {quote(name)}@{CHAMPION} is version {number}{was}"
         if wish.override is not None:
             tx.message += f", OVERRIDE: {wish.override}"
-        tx.message += _because(wish.reason)
+        tx.message += because(wish.reason)
         if not tx.rows:
             tx.objects.clear()
         stage = wish.to if not wish.is_canary else stage_of(fold, version_id)
@@ -409,6 +417,7 @@ class _Wish:
     reason: str | None
     by_alias: bool = False
     by_traffic: bool = False
+    straight: bool = False
     deployment_id: str | None = None
     given: float | None = None
     """Of a live deployment: the share that somebody named."""
@@ -436,7 +445,11 @@ def _decide(context: Context, fold: Fold, wish: _Wish, memo: dict[Any, Any]) -> 
     reference = f"{quote(name_of(fold, model_id))}/{number}"
     check_genuine(fold, version_id, reference, vouched=True)
     by_deployment = wish.by_alias or wish.deployment_id is not None
-    if is_governed or not (by_deployment or wish.by_traffic):
+    if wish.straight and now in ("none", "development"):
+        staged = gates.evaluate(context, fold, version_id=version_id, stage="staging", traffic=None, memo=memo)
+        if not staged.passed:
+            raise RefusedError(staged)
+    elif is_governed or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)
     if wish.to == "archived" and now != wish.to:
         _check_serves_not(fold, model_id, version_id, reference)
@@ -664,19 +677,3 @@ def _instead_of(fold: Fold, model_id: str, failed: str) -> str:
 
 def _number(fold: Fold, version_id: str) -> int:
     return int(fold.one("SELECT version FROM versions WHERE version_id = ?", version_id)[0])
-
-
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
-
-
-def _bare(name: str) -> str:
-    ref = parse_model(name)
-    if ref.version is not None or ref.alias is not None:
-        raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")
-    return ref.name

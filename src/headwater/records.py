@@ -11,7 +11,7 @@ from headwater.errors import InvalidInputError, NotFoundError, PermissionDeniedE
 from headwater.governance_model import Approval, CardCheck, Check
 from headwater.ids import from_micros
 from headwater.lookup import name_of, version_row
-from headwater.names import check_key, check_text, parse_model, quote, shown
+from headwater.names import check_label, check_text, parse_model, quote, shown
 from headwater.policy import STAGES
 from headwater.sealing import principal_of
 from headwater.state import Fold
@@ -39,7 +39,7 @@ class Records:
     ) -> Check:
         """Record a named result for a version. See `Registry.record_check`."""
         ref = parse_model(reference)
-        check_key(name, "check")
+        check_label(name, "check")
         if not isinstance(passed, bool):
             raise InvalidInputError(f"not a result: {shown(repr(passed))}", hint="give passed=True or passed=False")
         if url is not None and (len(url) > _LONGEST or not check_text(url, "URL").startswith(_SCHEMES)):

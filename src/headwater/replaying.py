@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headwater import production
+from headwater.access import LABEL
 from headwater.context import Context
 from headwater.errors import GateFailedError, HeadwaterError, NotFoundError, PermissionDeniedError
 from headwater.ids import new_id
@@ -21,6 +22,7 @@ from headwater.names import quote
 from headwater.production import PRODUCTION, Entry
 from headwater.promotion import Promotions, RefusedError
 from headwater.protected import Production, Replay, Rule, production_state
+from headwater.sealing import principal_of
 from headwater.state import Fold
 from headwater.transaction import Transaction
 
@@ -103,12 +105,19 @@ class Replaying:
                 Replayed("rollback", reference, version_id, PRODUCTION, 100.0),
             )
             return
-        if now in ("none", "development") and not self._enter(version_id, "staging"):
+        # Who may promote, and not stage, takes again the promotion: that others staged it on the branch was theirs.
+        straight = now in ("none", "development") and not self._may_stage(model_id)
+        if now in ("none", "development") and not straight and not self._enter(version_id, "staging"):
             return
         self._do(
-            lambda: self._promotions.promote(reference, PRODUCTION, reason=self.reason),
+            lambda: self._promotions.promote(reference, PRODUCTION, reason=self.reason, straight=straight),
             Replayed("promote", reference, version_id, PRODUCTION, 100.0),
         )
+
+    def _may_stage(self, model_id: str) -> bool:
+        with self.context.reading() as fold:
+            judge = fold.judge()
+            return judge.may(principal_of(fold, self.context.actor), LABEL, judge.name_of(model_id))
 
     def _withdraw(self, model_id: str, name: str) -> None:
         def work(tx: Transaction) -> None:

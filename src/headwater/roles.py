@@ -12,7 +12,7 @@ from headwater.errors import ConflictError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros
 from headwater.keys import PublicKey
 from headwater.lookup import models_named
-from headwater.names import check_text, shown
+from headwater.names import check_reason, shown
 from headwater.state import Fold
 from headwater.transaction import Transaction
 from headwater.trust import ACTOR, first_name
@@ -41,7 +41,7 @@ class Roles:
         check_role(role)
         check_pattern(on)
         name = _checked_name(who)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Grant]:
             pattern = _first(tx.fold, on)
@@ -54,6 +54,11 @@ class Roles:
                         hint=f"`headwater key add {name} PUBLIC` takes the line that his `headwater key new` printed",
                     )
                 known = tx.fold.judge().key(new.key_id)
+                if known is not None and known["name"] != name:
+                    raise ConflictError(
+                        f"the key {new.key_id[:12]} that this machine has of {name} is enrolled for {known['name']}",
+                        hint=f"a key stands for one name: `headwater key add {name} PUBLIC` enrols one of {name}",
+                    )
                 if known is not None:
                     raise ConflictError(
                         f"the key {new.key_id[:12]} of {name} was revoked, and stays so",
@@ -81,7 +86,7 @@ class Roles:
         check_role(role)
         check_pattern(on)
         name = _checked_name(who)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Grant]:
             pattern = _first(tx.fold, on)
@@ -124,7 +129,7 @@ class Roles:
     def add_key(self, name: str, public: str | None, *, reason: str | None = None) -> Key:
         """Enrol a public key. See `Registry.add_key`."""
         name = _checked_name(name)
-        _check_reason(reason)
+        check_reason(reason)
         key = keys.check_found(keys.local_key(name), name) if public is None else _read(public, name)
 
         def work(tx: Transaction) -> Key:
@@ -153,7 +158,7 @@ class Roles:
 
     def revoke_key(self, which: str, *, reason: str | None = None) -> list[Key]:
         """Revoke somebody's keys, or one. See `Registry.revoke_key`."""
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> list[Key]:
             found = [
@@ -268,11 +273,8 @@ def _read(public: str, name: str) -> PublicKey:
 
 def _checked_name(who: str) -> str:
     name = who.removeprefix(ACTOR)
-    if not name.strip() or len(name) > 250 or not name.isprintable():
-        raise InvalidInputError(f"not somebody's name: {shown(who)}", hint="give 1 to 250 printable characters")
+    if not name or name != name.strip() or len(name) > 250 or not name.isprintable():
+        raise InvalidInputError(
+            f"not somebody's name: {shown(who)}", hint="give 1 to 250 printable characters, without blanks around them"
+        )
     return name
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")

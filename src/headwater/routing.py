@@ -18,11 +18,12 @@ from typing import Any
 
 from headwater.context import Context
 from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
-from headwater.lookup import model_id_of
+from headwater.lookup import model_id_of, name_of
 from headwater.names import check_alias, parse_model, quote, shown
 from headwater.production import CHAMPION, PRODUCTION, serving_in
 from headwater.serving_model import Route, RouterStatus
 from headwater.state import Fold
+from headwater.tombstones import is_hidden
 
 __all__ = ["Key", "Router", "place_of"]
 
@@ -52,7 +53,10 @@ def place_of(salt: bytes, key: Key) -> float:
     elif isinstance(key, bytes | bytearray | memoryview):
         octets = bytes(key)
     elif isinstance(key, int) and not isinstance(key, bool):
-        octets = str(int(key)).encode()
+        try:
+            octets = str(int(key)).encode()
+        except ValueError:
+            raise InvalidInputError("not a key: a number of thousands of digits", hint="give it as a text") from None
     elif isinstance(key, str):
         return place_of(salt, str(key))
     else:
@@ -73,7 +77,7 @@ class _Split:
         shadows: What gets copies of all requests, and, with a salt of its own, what gets copies of some.
     """
 
-    __slots__ = ("_bounds", "_mixed", "_routes", "_salt", "_shadows", "_some")
+    __slots__ = ("_bounds", "_mixed", "_routes", "_salt", "_shadows", "_some", "model_id")
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class _Split:
         shadows: Sequence[tuple[bytes, Route]],
     ) -> None:
         self._salt = salt
+        self.model_id = salt.removesuffix(b"\0").decode()
         self._bounds = list(bounds)
         every = tuple(shadow for _, shadow in shadows if shadow.traffic >= 100)
         self._routes = [route and replace(route, shadows=every) for route in routes]
@@ -234,7 +239,7 @@ class Router:
             fresh: dict[tuple[str, str], _Split | _Nothing] = {}
             for (name, environment), known in self._splits.items():
                 try:
-                    fresh[name, environment] = _split_of(fold, name, environment)
+                    fresh[name, environment] = _followed(fold, name, environment, known)
                 except NotFoundError as error:
                     fresh[name, environment] = _Nothing(error)
                 except HeadwaterError as error:
@@ -283,6 +288,23 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 # -- what serves ------------------------------------------------------------------------------------------------------
+def _followed(fold: Fold, name: str, environment: str, known: _Split | _Nothing) -> _Split:
+    """Return how requests are split now that were asked for by a name: who renames a model stops no program.
+
+    Raises:
+        NotFoundError: Nothing that has the name serves there, nor does the model that had it.
+    """
+    try:
+        return _split_of(fold, name, environment)
+    except NotFoundError:
+        if not isinstance(known, _Split) or is_hidden(fold, known.model_id):
+            raise
+        now = name_of(fold, known.model_id)
+        if now == name:
+            raise
+        return _split_of(fold, quote(now), environment)
+
+
 def _split_of(fold: Fold, name: str, environment: str) -> _Split:
     """Return how a model's requests are split, by what its events say.
 

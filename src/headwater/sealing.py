@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headwater.access import WRITE
 from headwater.errors import PermissionDeniedError
 from headwater.keys import Signer
 from headwater.signatures import digest_of, named_versions, sign, summary
@@ -38,12 +39,27 @@ def seal(
         signer: Gives the key; None in a rehearsal, which is never signed.
 
     Raises:
-        PermissionDeniedError: Who acts lacks a role, or a key.
+        PermissionDeniedError: Who acts lacks a role, or a key: in a signed lake for whatever he writes.
     """
     own = [row for row in rows.get("events", ()) if row["tx"] == tx]
     if own and (root is not None or _has_roles(fold)):
         _seal(fold, rows, own, actor=actor, branch=branch, root=root, signer=signer)
+    if root is not None and signer is not None:
+        _check_writes(fold.judge(root=root), signer(), actor)
     return summary(digest_of(row) for row in own)
+
+
+def _check_writes(judge: Judge, key: Signer, actor: str) -> None:
+    """Make sure that somebody may write at all: rows without an event, such as metrics, are what gates read.
+
+    Raises:
+        PermissionDeniedError: He may not, or his key is not enrolled.
+    """
+    refusal = judge.lacking(_checked(judge, key, actor), WRITE)
+    if refusal is not None:
+        raise PermissionDeniedError(
+            refusal.message, hint=f"{refusal.hint}; what serves writes with the key of a deployer or an author"
+        )
 
 
 def _has_roles(fold: Fold) -> bool:

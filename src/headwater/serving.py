@@ -17,7 +17,7 @@ from headwater.fold import entries_of
 from headwater.genuine import check_genuine
 from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
-from headwater.names import check_alias, check_text, parse_model, quote, shown
+from headwater.names import check_alias, check_reason, parse_model, quote, shown
 from headwater.production import PRODUCTION, Entry, replaces, serve, serving_in, withdraw
 from headwater.promotion import Promotions, check_percent
 from headwater.serving_model import Deployment
@@ -63,7 +63,7 @@ class Deployments:
         ref = parse_model(reference)
         _check_environment(environment)
         percent = _check_traffic(mode, traffic)
-        _check_reason(reason)
+        check_reason(reason)
         deployment_id = new_id()
         if environment == PRODUCTION and mode != "shadow":
             self._promotions.deploy(
@@ -114,7 +114,7 @@ class Deployments:
     def undeploy(self, deployment: str, *, reason: str | None = None) -> Deployment:
         """End a deployment. See `Registry.undeploy`."""
         deployment_id = _bare(deployment)
-        _check_reason(reason)
+        check_reason(reason)
 
         def work(tx: Transaction) -> None:
             found = deployment_of(tx.fold, deployment_id)
@@ -299,11 +299,6 @@ def _check_traffic(mode: str, traffic: float | None) -> float:
     if traffic is None:
         return _DEFAULT_CANARY if mode == "canary" else 100.0
     return check_percent(traffic)
-
-
-def _check_reason(reason: str | None) -> None:
-    if reason is not None and len(check_text(reason, "reason")) > 10_000:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and 10000 are allowed")
 
 
 def _bare(deployment: str) -> str:

@@ -25,7 +25,6 @@ from headwater.fold import (
     KIND,
     LANDED,
     SCHEMA,
-    before,
     clashes,
     fold_commits,
     fold_files,
@@ -42,6 +41,7 @@ from headwater.lake import refs
 from headwater.lake.base import REHEARSAL_PREFIX, Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
+from headwater.spine import line_of
 from headwater.trust import Judge, Root
 from headwater.verdicts import Landings, RefoldError, fold_judged, has_strays
 
@@ -480,11 +480,12 @@ class Folds:
         if connection.execute("SELECT 1 FROM info WHERE key = 'root'").fetchone():
             return _root_of(connection)
         by_id = {commit.id: commit for commit in new}
+        line = line_of(connection, by_id.values())
         spine: list[Commit] = []
         at: str | None = head
         while at in by_id:
             spine.append(by_id[at])
-            at = before(by_id[at])
+            at = line[at]
         for commit in reversed(spine):
             if (LANDED in commit.metadata or KIND in commit.metadata) and (
                 body := marking.found(self._lake, commit.id)
@@ -614,7 +615,7 @@ class Folds:
         if _has_commit(connection, commit):
             return [] if commit == known else None
         new = commits_until(self._lake, commit, lambda each: _has_commit(connection, each))
-        line = {each.id: before(each) for each in new}
+        line = line_of(connection, new)
         at: str | None = commit
         while at in line:
             at = line[at]

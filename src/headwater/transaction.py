@@ -320,7 +320,7 @@ class Writer:
             )
         tx = new_id()
         if self.signed and not branch.startswith(REHEARSAL_PREFIX):
-            # Who is asked for a passphrase keeps nobody waiting; what has no events needs no key.
+            # Who is asked for a passphrase keeps nobody waiting; what writes nothing needs no key.
             with contextlib.suppress(HeadwaterError):
                 self.signer(actor)
         with _Branches(self._lake, self._delete, f"{TRANSACTION_PREFIX}{tx}") as branches:

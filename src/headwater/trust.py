@@ -546,6 +546,10 @@ class Judge:
         key = self.key(principal)
         return principal if key is None else str(key["name"])
 
+    def lacking(self, principal: str, right: str) -> Refusal | None:
+        """Return why somebody may not do something at all, on whatever model; None where he may on one."""
+        return None if self.may(principal, right, None) else self._denied(principal, right, None)
+
     def _denied(self, principal: str, right: str, target: str | None) -> Refusal:
         name = self.called(principal)
         what = "anything" if target is None else "the lake" if target == "*" else quote(target)

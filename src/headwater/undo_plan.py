@@ -22,8 +22,8 @@ from headwater.tombstones import HIDDEN, RESTORED, is_hidden, visible
 
 __all__ = ["Plan", "Reverted", "Write"]
 
-_OWN_BOOKS = frozenset({"delivered", "landed"})
-"""Kinds of events that say what was taken in, or told to others, which stays true."""
+_KEPT = frozenset({"delivered", "landed", "key"})
+"""Kinds of events that stay: what was taken in, or told to others, stays true, and so does whose a key is."""
 
 _ABOUT_A_VERSION = frozenset({"register", "log-predictions", "deploy"})
 """Kinds of transactions whose subject is the version that what they wrote is about."""
@@ -192,7 +192,7 @@ class Plan:
             places.setdefault((subject, kind, key), set()).add(tx)
         for place, wrote in places.items():
             subject, kind, key = place
-            if kind in _OWN_BOOKS or (kind == "tombstone" and subject in subjects):
+            if kind in _KEPT or (kind == "tombstone" and subject in subjects):
                 continue
             if kind == "name" and self._named_first(subject):
                 continue
@@ -294,8 +294,8 @@ class Plan:
 
     def _at_first(self, subject: str, kind: str, key: str) -> str | None:
         """Return what was so before any event: what the row of a version, run or dataset says."""
-        if kind == "tombstone":
-            return RESTORED
+        if kind in ("tombstone", "role"):
+            return RESTORED if kind == "tombstone" else "revoked"
         column = {"tag": "tags", "param": "params", "description": "description"}.get(kind)
         if column is None:
             return None
@@ -336,7 +336,8 @@ class Plan:
         row = self.fold.one(newest, json.dumps(sorted(self._undone_by))) or self._hidden_by()
         if row is None:
             raise InvalidInputError(
-                f"there is nothing in commit {self.found.commit[:12]} that could be undone: {self.found.message}"
+                f"there is nothing in commit {self.found.commit[:12]} that could be undone: {self.found.message}",
+                hint="`headwater key revoke` ends what a key may sign" if kind == "key" else "",
             )
         raise ConflictError(
             f"commit {self.found.commit[:12]} is undone already, by {row[0][:12]}",

@@ -71,12 +71,17 @@ class Watching:
             return replace(found, note="rolling back was not asked for")
         # What is live first: with it, canaries end too.
         worst = sorted(failing, key=lambda each: (each.mode != "live", each.deployment_id))
-        try:
-            done = self._promotions.rollback(ref.name, failed=worst[0].deployment_id, reason=_reason(worst))
-        except ConflictError as error:
-            # Nothing to go back to, or somebody else was faster: it goes on serving, and is looked at again.
-            return replace(found, note=error.message)
-        return replace(found, rolled_back=done)
+        notes = []
+        for number, each in enumerate(worst):
+            try:
+                done = self._promotions.rollback(ref.name, failed=each.deployment_id, reason=_reason(worst[number:]))
+            except ConflictError as error:
+                # Nothing to go back to, or somebody else was faster: it goes on serving, and is looked at again. A
+                # canary that fails beside it ends none the less.
+                notes.append(error.message)
+                continue
+            return replace(found, rolled_back=done, note="; ".join(notes) or None)
+        return replace(found, note="; ".join(dict.fromkeys(notes)))
 
     def _looks(self, fold: Fold, model_id: str, gates: Sequence[Gate]) -> list[Look]:
         current = production_of(fold, model_id)

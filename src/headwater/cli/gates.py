@@ -11,6 +11,7 @@ import click
 from headwater.cli.base import Session, argument, group, option
 from headwater.cli.layout import count, moment, table
 from headwater.cli.output import clean, note, paint, strong
+from headwater.errors import GateFailedError
 
 if TYPE_CHECKING:
     from headwater.dataset_evaluation import DatasetEvaluation
@@ -126,13 +127,25 @@ def gates_check(session: Session, reference: str, stage: str | None, traffic: fl
             found = registry.check_gates(reference, stage or "production", traffic=traffic)
     session.emit({**as_json(found), "passed": found.passed}, lambda: _checked(found))
     if not found.passed:
-        click.get_current_context().exit(3)
+        raise GateFailedError(
+            f"{count(len(found.failed), 'gate')} of {len(found.results)} refused {_asked(found)}",
+            hint="what each found is above",
+        )
 
 
 def _is_dataset(reference: str) -> bool:
     # No alias of a model is a number, so what has one behind an @ is a version of a dataset.
     name, at, version = reference.rpartition("@")
     return reference.startswith("dataset:") or (bool(name and at) and version[:1].isdigit())
+
+
+def _asked(found: Evaluation | DatasetEvaluation) -> str:
+    from headwater.dataset_evaluation import DatasetEvaluation
+    from headwater.names import quote
+
+    if isinstance(found, DatasetEvaluation):
+        return found.reference
+    return f"{quote(found.name)}/{found.version} for {found.stage}"
 
 
 def _checked(found: Evaluation | DatasetEvaluation) -> Iterator[str]:

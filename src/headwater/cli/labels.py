@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +33,8 @@ def alias() -> None:
 def alias_set(session: Session, name: str, alias: str, version: str, reason: str | None) -> None:
     """Point an alias at a version.
 
-    Where it pointed before is kept in the history.
+    Where it pointed before is kept in the history. The champion is the version in production: it is deployed there,
+    live, and the one before is archived.
     """
     number = parse_version(version)
     with session.open() as registry:
@@ -49,12 +50,27 @@ def alias_set(session: Session, name: str, alias: str, version: str, reason: str
 @argument("alias", "ALIAS", complete="alias")
 @option("--reason", metavar="TEXT", help="Why; kept with the change.")
 def alias_delete(session: Session, name: str, alias: str, reason: str | None) -> None:
-    """Take an alias away."""
-    with session.open() as registry:
-        registry.delete_alias(name, alias, reason=reason)
+    """Take an alias away.
+
+    With champion goes what it names: that version is in production no more, its deployment ends, and it is archived.
+    """
+    from headwater.production import CHAMPION
+
     bare = parse_model(name).name
-    document = {"name": bare, "alias": alias, "deleted": True}
-    session.emit(document, lambda: [f"{strong(f'{quote(bare)}@{alias}')} is gone"])
+    with session.open() as registry:
+        before = [each for each in registry.aliases(name) if each.alias == alias]
+        registry.delete_alias(name, alias, reason=reason)
+    document: dict[str, Any] = {"name": bare, "alias": alias, "deleted": True}
+    left = [each.version for each in before] if alias == CHAMPION else []
+    if left:
+        document["archived"] = left
+
+    def lines() -> Iterator[str]:
+        yield f"{strong(f'{quote(bare)}@{alias}')} is gone"
+        for version in left:
+            yield f"{quote(bare)}/{version} is in production no more, and archived"
+
+    session.emit(document, lines)
 
 
 @alias.group_command("list", ref=True, example="headwater alias list flight-delay")

@@ -10,6 +10,7 @@ import click
 from headwater.cli.base import Session, argument, command, group, option
 from headwater.cli.layout import moment, table
 from headwater.cli.output import note, strong
+from headwater.errors import GateFailedError
 
 if TYPE_CHECKING:
     from headwater.governance_model import Approval, CardCheck, Check
@@ -126,7 +127,12 @@ def check_card(session: Session, reference: str) -> None:
         found = registry.check_card(reference)
     session.emit({**as_json(found), "complete": found.complete}, lambda: _card(found))
     if not found.complete:
-        click.get_current_context().exit(3)
+        from headwater.names import quote
+
+        raise GateFailedError(
+            f"the card of {quote(found.name)}/{found.version} lacks {', '.join(found.missing)}",
+            hint="what to do about each is above",
+        )
 
 
 def _card(found: CardCheck) -> Iterator[str]:

@@ -45,7 +45,7 @@ def deploy(
 ) -> None:
     """Deploy a version to an environment.
 
-    A live version replaces the one that is live there, and its own canary.
+    A live version replaces the one that is live there, and its own canary. What is live in production is the champion.
     """
     with session.open() as registry:
         found = registry.deploy(reference, environment, mode, traffic, reason=reason)
@@ -63,10 +63,15 @@ def deploy(
 @argument("deployment", "DEPLOYMENT_ID")
 @option("--reason", metavar="TEXT", help="Why; kept with the change.")
 def undeploy(session: Session, deployment: str, reason: str | None) -> None:
-    """End a deployment."""
+    """End a deployment.
+
+    With the live one of production goes the alias champion, and its version is archived.
+    """
     with session.open() as registry:
         found = registry.undeploy(deployment, reason=reason)
-    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more"])
+    was_it = (found.mode, found.environment) == ("live", "production")
+    rest = "; it is archived, and no champion" if was_it else ""
+    session.emit(found, lambda: [f"{strong(found.reference)} is {found.mode} in {found.environment} no more{rest}"])
 
 
 @command(

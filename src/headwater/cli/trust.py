@@ -149,11 +149,12 @@ def key_add(session: Session, name: str, public: str | None, reason: str | None)
 
     What it signs is his from now on. Without PUBLIC, the public key that this machine has of him.
     """
+    import os
     from pathlib import Path
 
     from headwater import keys
 
-    if public is not None and not public.startswith("ed25519 ") and Path(public).is_file():
+    if public is not None and not public.startswith("ed25519 ") and os.path.isfile(public):
         public = keys.read_public(Path(public)).line
     with session.open() as registry:
         found = registry.add_key(name, public, reason=reason)

@@ -12,15 +12,14 @@ from headwater.cli.base import Session, argument, command, option
 from headwater.cli.layout import moment, short, table
 from headwater.cli.notify import tell_news
 from headwater.cli.output import clean, flush, note, paint, strong
-from headwater.errors import ConflictError, IntegrityError, LakeError
+from headwater.errors import ConflictError, GateFailedError, IntegrityError, LakeError
+from headwater.names import quote
 
 if TYPE_CHECKING:
     from headwater.registry import Registry
     from headwater.watch_model import Watched
 
 __all__ = ["watch"]
-
-_FAILED = 3
 
 
 @command(
@@ -49,8 +48,11 @@ def watch(session: Session, name: str, interval: float, once: bool, rollback: bo
             found = registry.watch(name, rollback=rollback)
             session.emit(found, lambda: _lines(found))
             if found.failed:
-                flush()
-                raise click.exceptions.Exit(_FAILED)
+                failing = [each for each in found.looks if each.verdict == "failed" and each.mode != "shadow"]
+                versions = " and ".join(dict.fromkeys(f"{quote(found.name)}/{each.version}" for each in failing))
+                raise GateFailedError(
+                    f"a live gate failed of {versions}", hint="what each found, and what was done, is above"
+                )
             return
         _keep_looking(session, registry, name, interval, rollback)
 
