@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.14 python3.11 p
 VENV ?= .venv
 LAKE ?=
 PORT ?= 8000
+# Tests wait for disks and servers half of the time, so two processors keep three workers busy.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 3 ] && echo "$$n" || echo 3)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -33,7 +35,7 @@ demo: env-demo ## train, register, pull and query a model of real flights; LAKE=
 
 test: env-test ## run the tests, on both lakes (builds a lakeFS server the first time: about four minutes); PYTEST_ARGS="-k word"
 	@$(RUN) tests/lakefs/server.py build
-	$(RUN) -m pytest -n auto $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 check: lint test ## everything that must be right before a commit: lint and test
 

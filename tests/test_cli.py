@@ -118,7 +118,8 @@ def test_an_alias_is_set_listed_resolved_and_deleted(cli: CommandLine, model: Pa
     assert (resolved["version"], resolved["aliases"]) == (2, ["champion"])
     assert [(each["alias"], each["version"]) for each in cli.json("alias", "list", "m")] == [("champion", 2)]
     assert cli.out("alias", "list", "m").splitlines()[1].split()[:2] == ["champion", "2"]
-    assert cli.json("alias", "delete", "m", "champion") == {"name": "m", "alias": "champion", "deleted": True}
+    deleted = {"name": "m", "alias": "champion", "deleted": True, "archived": [2]}
+    assert cli.json("alias", "delete", "m", "champion") == deleted
     cli("resolve", "m@champion", status=1)
     assert cli.out("alias", "list", "m") == ""
 
