@@ -145,7 +145,7 @@ def test_nan_never_passes(served: Registry, ask: Evaluate) -> None:
 @ONE_LAKE
 def test_a_metric_that_there_is_not_is_refused_with_the_policy(ask: Evaluate) -> None:
     with pytest.raises(IntegrityError, match="did you mean accuracy"):
-        ask(2, 'live = "acuracy"\nmin = 0')
+        ask(2, 'live = "accurate"\nmin = 0')
     for metric in LIVE_METRICS:
         parse_policy(f'[[production.gate]]\nlive = "{metric}"\nmin = 0\n')
 

@@ -445,7 +445,7 @@ STEPS = st.tuples(
 
 @pytest.mark.timeout(600)
 def test_whatever_is_merged_all_faces_agree(registry: Registry, model: Path, is_remote: bool) -> None:
-    """Two branches that decide at random, and merge to and fro; what is refused changes nothing but the record."""
+    """Two branches that decide at random, and merge there and back; what is refused changes nothing but the record."""
     names = itertools.count()
 
     @settings(

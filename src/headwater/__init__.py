@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from headwater.merge import Merge
     from headwater.model import Alias, ArtifactFile, DatasetVersion, LogEntry, Metric, Model, ModelVersion, RunInfo
     from headwater.opening import create, current_run, open
-    from headwater.promotion import RefusedError
+    from headwater.promotion_rules import RefusedError
     from headwater.query import QueryResult
     from headwater.registry import Registry
     from headwater.run import Run
@@ -74,7 +74,7 @@ _HOMES = {
     ),
     "headwater.diffs": ("Diff",),
     "headwater.merge": ("Merge",),
-    "headwater.promotion": ("RefusedError",),
+    "headwater.promotion_rules": ("RefusedError",),
     "headwater.undoing": ("Revert",),
     "headwater.watch_model": ("Watched",),
     "headwater.query": ("QueryResult",),

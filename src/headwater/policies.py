@@ -274,7 +274,7 @@ def _counts(policy: Policy) -> str:
 
 
 def _share(traffic: float, to: str) -> float:
-    from headwater.promotion import check_percent
+    from headwater.promotion_rules import check_percent
 
     if to != "production":
         raise InvalidInputError(f"only production has traffic, not {to}", hint="leave --traffic out")

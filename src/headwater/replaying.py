@@ -20,7 +20,8 @@ from headwater.lookup import name_of
 from headwater.merge_model import Replayed
 from headwater.names import quote
 from headwater.production import PRODUCTION, Entry
-from headwater.promotion import Promotions, RefusedError
+from headwater.promotion import Promotions
+from headwater.promotion_rules import RefusedError
 from headwater.protected import Production, Replay, Rule, production_state
 from headwater.sealing import principal_of
 from headwater.state import Fold

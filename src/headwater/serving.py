@@ -19,7 +19,8 @@ from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
 from headwater.names import check_alias, check_reason, parse_model, quote, shown
 from headwater.production import PRODUCTION, Entry, replaces, serve, serving_in, withdraw
-from headwater.promotion import Promotions, check_percent
+from headwater.promotion import Promotions
+from headwater.promotion_rules import check_percent
 from headwater.serving_model import Deployment
 from headwater.state import Fold
 from headwater.tombstones import gone, tombstone_of, visible
