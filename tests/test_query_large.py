@@ -319,7 +319,8 @@ def test_one_query_compares_two_commits(changed: Registry) -> None:
         "SELECT (SELECT count(*) FROM lake_at('main~1', 'lake.events')),"
         " (SELECT count(*) FROM lake_at('main~3',\n'models'))"
     )
-    assert changed.sql(three).fetchall() == [(2, 1)]
+    # A name, and a champion with its stages and its traffic.
+    assert changed.sql(three).fetchall() == [(5, 1)]
     assert changed.at("main~3").sql("SELECT count(*) FROM lake_at('main', 'aliases')").fetchall() == [(1,)]
     head = changed.head
     assert changed.sql(f"SELECT version FROM lake_at('{head[:12]}', 'aliases')").fetchall() == [(2,)]
