@@ -47,7 +47,7 @@ SUBJECT, ACTOR = "headwater.subject", "headwater.actor"
 
 _COLUMNS = frozenset({TX, LANDED, KIND, SUBJECT, ACTOR, AT, EVENTS})
 
-FORMAT = 8
+FORMAT = 9
 """The layout of a folded state; one of another layout is made anew."""
 
 SCHEMA = f"""
@@ -74,6 +74,8 @@ CREATE TABLE events (
 CREATE INDEX events_standing ON events (subject, kind, key) WHERE standing;
 CREATE INDEX events_value ON events (kind, value) WHERE standing;
 CREATE INDEX events_subject ON events (subject);
+CREATE INDEX events_named ON events (subject) WHERE kind = 'name';
+CREATE INDEX events_called ON events (value) WHERE kind = 'name';
 CREATE INDEX events_tx ON events (tx);
 CREATE INDEX events_decided ON events (kind, tx) WHERE kind IN ('approval', 'refusal', 'stage', 'traffic');
 CREATE TABLE superseded (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
