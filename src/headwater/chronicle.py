@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from headwater.access import matches
 from headwater.context import Context
 from headwater.errors import InvalidInputError, NotFoundError
 from headwater.fold import entries_of
@@ -312,7 +312,7 @@ class _Story:
 
 
 def _matches(names: Iterable[str], pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in names)
+    return any(matches(pattern, name) for name in names)
 
 
 _JSON = frozenset({"traffic", "gate", "check", "approval", "refusal", "evaluation", "action"})

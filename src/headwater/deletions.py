@@ -14,6 +14,7 @@ from headwater.conflicts import Conflict, Place, Settling, Side, Standing, Union
 from headwater.fold import entries_of
 from headwater.ids import from_micros
 from headwater.names import quote
+from headwater.production import shared, traffic_value
 from headwater.tombstones import HIDDEN, RESTORED
 
 __all__ = ["Deletion", "find_deletions", "settle"]
@@ -102,9 +103,7 @@ def settle(
         value = chosen.value if chosen is not None else union.both(*place)[-1].value
         entries = [each for each in entries_of(value) if each["version_id"] not in gone]
         entries = [each for each in entries if _model_of(union, each["version_id"]) not in gone]
-        rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
-        entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
-        events[place] = Settling(json.dumps(entries, separators=(",", ":")), prev)
+        events[place] = Settling(traffic_value(shared(entries)), prev)
     return events
 
 

@@ -16,7 +16,7 @@ from headwater.errors import IntegrityError
 from headwater.lake.base import AT, Commit
 from headwater.names import shown
 from headwater.signatures import EVENTS
-from headwater.spine import KIND, TX, line_of
+from headwater.spine import KIND, TX, landings_of
 from headwater.verdicts import unfold_refused
 
 __all__ = [
@@ -203,18 +203,12 @@ def fold_files(connection: sqlite3.Connection, name: str, found: TableFiles) -> 
 def fold_commits(connection: sqlite3.Connection, new: list[Commit], head: str) -> None:
     """Add commits (parents first) and say for each which first-parent commit of `head` brought it, and when."""
     by_id = {commit.id: commit for commit in new}
-    line = line_of(connection, new)
-    spine: list[Commit] = []
-    at: str | None = head
-    while at is not None and at in by_id:
-        spine.append(by_id[at])
-        at = line[at]
     row = connection.execute(
         "SELECT position, landed_micros FROM commits WHERE position = (SELECT max(position) FROM commits) LIMIT 1"
     ).fetchone()
     position, clock = (row[0] + 1, row[1] if row[0] else 0) if row is not None else (0, 0)
     landed: dict[str, tuple[str, int, int]] = {}
-    for landing in reversed(spine):
+    for landing in landings_of(connection, new, head):
         # Machines' clocks differ; a branch's own time never goes backwards. The lake's first commit sets no clock: in a
         # copy, everything that was copied is older than it.
         now = max(clock, landing.micros)

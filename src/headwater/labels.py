@@ -24,7 +24,7 @@ from headwater.names import (
     parse_model,
     quote,
 )
-from headwater.production import CHAMPION, PRODUCTION, faces, governed, last_in, stage_of
+from headwater.production import CHAMPION, PRODUCTION, governed, last_in, live_in, stage_of
 from headwater.transaction import Transaction
 
 __all__ = ["Labels"]
@@ -242,7 +242,7 @@ class Labels:
                 raise NotFoundError(f"{ref} is not deleted")
             for subject in subjects:
                 tx.event(subject, "tombstone", "restored")
-                if stage_of(tx.fold, subject) == PRODUCTION and subject not in faces(tx.fold, model_id)["traffic"]:
+                if stage_of(tx.fold, subject) == PRODUCTION and subject not in live_in(tx.fold, model_id):
                     # It was hidden with its promotion, and another version is in production now.
                     tx.event(subject, "stage", "archived")
             tx.fence(model_id)

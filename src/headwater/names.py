@@ -19,6 +19,7 @@ __all__ = [
     "canonical_slice",
     "check_alias",
     "check_branch",
+    "check_environment",
     "check_key",
     "check_label",
     "check_limit",
@@ -244,14 +245,14 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-def check_reason(reason: str | None) -> None:
+def check_reason(reason: str | None, what: str = "reason") -> None:
     """Refuse a reason that is too long to be shown beside what it is for.
 
     Raises:
         InvalidInputError: It is, or it cannot be stored.
     """
-    if reason is not None and len(check_text(reason, "reason")) > _LONGEST_REASON:
-        raise InvalidInputError(f"the reason has {len(reason)} characters, and {_LONGEST_REASON} are allowed")
+    if reason is not None and len(check_text(reason, what)) > _LONGEST_REASON:
+        raise InvalidInputError(f"the {what} has {len(reason)} characters, and {_LONGEST_REASON} are allowed")
 
 
 def because(reason: str | None) -> str:
@@ -269,6 +270,20 @@ def bare_model(name: str) -> str:
     if ref.version is not None or ref.alias is not None:
         raise InvalidInputError(f"{ref} is a version", hint=f"name the model: {quote(ref.name)}")
     return ref.name
+
+
+def check_environment(environment: str) -> str:
+    """Return the name of an environment that versions are deployed to.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    try:
+        return check_alias(environment)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"not an environment: {shown(environment)}", hint="use a word such as 'production'"
+        ) from error
 
 
 def check_limit(limit: int | None) -> None:

@@ -27,15 +27,18 @@ __all__ = [
     "PRODUCTION",
     "STAGED_AS_CANARY",
     "STAGES",
+    "UNSTAGED",
     "Entry",
     "add_deployment",
     "canaries_of",
+    "champions_of",
     "entered",
     "faces",
     "faces_agree",
     "governed",
     "is_there",
     "last_in",
+    "live_in",
     "matching",
     "production_of",
     "put_in_production",
@@ -44,7 +47,9 @@ __all__ = [
     "serve",
     "serving_in",
     "set_canary",
+    "shared",
     "stage_of",
+    "traffic_value",
     "was_in",
     "withdraw",
 ]
@@ -70,6 +75,9 @@ LEGAL: Mapping[str, frozenset[str]] = {
 """By stage, those that a version may enter from it by hand. A promotion archives the version that was in production
 before, and a rollback alone brings an archived one back to production."""
 
+UNSTAGED = frozenset({"none", "development"})
+"""The stages from which production is entered by way of `staging`."""
+
 STAGED_AS_CANARY = frozenset({"none", "development", "archived"})
 """The stages that a version leaves for `staging` when it becomes a canary: in these nothing serves."""
 
@@ -86,6 +94,16 @@ def serving_in(fold: Fold, model_id: str, environment: str = PRODUCTION) -> list
     return list(known.values())
 
 
+def live_in(fold: Fold, model_id: str) -> list[str]:
+    """Return the versions that are live in production: one, none, or several where two branches deployed one each."""
+    return [each["version_id"] for each in serving_in(fold, model_id) if each["mode"] == "live"]
+
+
+def champions_of(fold: Fold, model_id: str) -> list[str]:
+    """Return the versions that `champion` names: one, none, or several where two branches moved it differently."""
+    return list(dict.fromkeys(value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None))
+
+
 def production_of(fold: Fold, model_id: str) -> str | None:
     """Return the version_id of the version in production; None where there is none.
 
@@ -94,9 +112,7 @@ def production_of(fold: Fold, model_id: str) -> str | None:
     Raises:
         ConflictError: Two branches have put one there each, and nobody settled it.
     """
-    live = {each["version_id"] for each in serving_in(fold, model_id) if each["mode"] == "live"}
-    if not live:
-        live = {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None}
+    live = set(live_in(fold, model_id) or champions_of(fold, model_id))
     if len(live) > 1:
         raise ConflictError(
             f"two versions of {name_of(fold, model_id)} stand in production, since two branches put one there each",
@@ -182,7 +198,7 @@ def faces(fold: Fold, model_id: str) -> dict[str, set[str]]:
     return {
         "traffic": serves,
         "stage": {subject for (subject,) in staged if subject in serves or not is_hidden(fold, subject)},
-        CHAMPION: {value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None},
+        CHAMPION: set(champions_of(fold, model_id)),
         "deployments": {row[0] for row in deployed if row is not None},
     }
 
@@ -203,15 +219,16 @@ def matching(fold: Fold, kind: str, model_id: str) -> Iterable[tuple[str, str]]:
         " AND subject >= 'pattern:' AND subject < 'pattern;' ORDER BY subject, event_id",
         kind,
     )
+    names = _names_of(fold, model_id) if rows else []
     for subject, value in rows:
-        if matches_any(fold, model_id, subject.removeprefix("pattern:")):
+        if any(matches(subject.removeprefix("pattern:"), name) for name in names):
             yield subject, value
 
 
-def matches_any(fold: Fold, model_id: str, glob: str) -> bool:
-    """Return whether a pattern matches any name that a model has or had."""
-    names = fold.rows("SELECT DISTINCT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
-    return any(matches(glob, name) for (name,) in names if name is not None)
+def _names_of(fold: Fold, model_id: str) -> list[str]:
+    """Return every name that a model has or had."""
+    rows = fold.rows("SELECT DISTINCT value FROM events WHERE subject = ? AND kind = 'name'", model_id)
+    return [name for (name,) in rows if name is not None]
 
 
 def governed(fold: Fold, model_id: str) -> bool:
@@ -230,7 +247,10 @@ def ruled(fold: Fold, model_id: str) -> bool:
         return True
     maker = fold.root.key_id if fold.root is not None else None
     rows = fold.rows("SELECT DISTINCT subject, key FROM events WHERE standing AND kind = 'role' AND value = 'granted'")
-    return any(subject != maker and matches_any(fold, model_id, key.partition(" ")[2]) for subject, key in rows)
+    patterns = {key.partition(" ")[2] for subject, key in rows if subject != maker}
+    return any(
+        matches(pattern, name) for name in (_names_of(fold, model_id) if patterns else ()) for pattern in patterns
+    )
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------
@@ -330,11 +350,10 @@ def set_canary(
 
 def withdraw(tx: Transaction, model_id: str, *, reason: str | None) -> None:
     """Take the version in production out of it, so that none is; it is archived, and canaries go on."""
-    live = [each for each in serving_in(tx.fold, model_id) if each["mode"] == "live"]
-    champions = {value for _, value in tx.fold.standing(model_id, "alias", CHAMPION) if value is not None}
+    live, champions = live_in(tx.fold, model_id), champions_of(tx.fold, model_id)
     if live:
         serve(tx, model_id, PRODUCTION, lambda entries: [e for e in entries if e["mode"] != "live"], reason)
-    for version_id in dict.fromkeys([*(each["version_id"] for each in live), *champions]):
+    for version_id in dict.fromkeys([*live, *champions]):
         if stage_of(tx.fold, version_id) == PRODUCTION:
             tx.event(version_id, "stage", "archived", reason=reason)
     if champions:
@@ -360,10 +379,10 @@ def serve(
         ConflictError: Two branches deployed a live version each, and the change does not say which one stays.
     """
     entries = change(serving_in(tx.fold, model_id, environment))
-    rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
-    if rest < 0:
+    canaries = sum(each["percent"] for each in entries if each["mode"] == "canary")
+    if canaries > 100:
         raise InvalidInputError(
-            f"the canaries in {environment} would get {100 - rest:g} % of the requests",
+            f"the canaries in {environment} would get {canaries:g} % of the requests",
             hint="give this one less, or end another: `headwater undeploy DEPLOYMENT_ID`",
         )
     if sum(each["mode"] == "live" for each in entries) > 1:
@@ -371,10 +390,22 @@ def serve(
             f"two live versions stand in {environment}, since two branches deployed one each",
             hint="deploy the one that is to stay, live",
         )
-    entries = [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
-    tx.event(model_id, "traffic", json.dumps(entries, separators=(",", ":")), key=environment, reason=reason)
+    entries = shared(entries)
+    tx.event(model_id, "traffic", traffic_value(entries), key=environment, reason=reason)
     tx.fence(model_id)
     return entries
+
+
+def shared(entries: Iterable[Entry]) -> list[Entry]:
+    """Return what serves, of which the live version gets what canaries leave."""
+    entries = list(entries)
+    rest = 100.0 - sum(each["percent"] for each in entries if each["mode"] == "canary")
+    return [{**each, "percent": rest} if each["mode"] == "live" else each for each in entries]
+
+
+def traffic_value(entries: list[Entry]) -> str:
+    """Return the value of an event of traffic."""
+    return json.dumps(entries, separators=(",", ":"))
 
 
 def add_deployment(tx: Transaction, model_id: str, entry: Entry, environment: str, percent: float) -> None:
@@ -398,7 +429,7 @@ def _enter(tx: Transaction, version_id: str, stage: str, reason: str | None, *, 
     prev: list[str] | None = None
     if now == stage and len(tx.fold.standing(version_id, "stage")) == 1:
         return
-    if stage == PRODUCTION and now in ("none", "development") and not straight:
+    if stage == PRODUCTION and now in UNSTAGED and not straight:
         prev = [tx.event(version_id, "stage", "staging", reason=reason)]
     tx.event(version_id, "stage", stage, reason=reason, prev=prev)
 

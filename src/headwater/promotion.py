@@ -43,7 +43,6 @@ __all__ = ["Promotions"]
 _LOOKED_FOR = 100
 """Files of an artifact up to which a rollback looks whether they are there; whoever loads them checks their bytes."""
 
-
 _READ_AT_ONCE = 64 << 20
 """Bytes of an artifact that are read before it goes into production, also where nobody asked for gates."""
 
@@ -234,8 +233,7 @@ class Promotions:
             version_id = target_of(fold, model_id, to) if failed is None else instead_of(fold, model_id, failed)
             number = number_of(fold, version_id)
             self._check_there(fold, version_id, f"{quote(bare)}/{number}")
-            live = [each for each in production.serving_in(fold, model_id) if each["mode"] == "live"]
-            before = next((each["version_id"] for each in live if each["version_id"] != version_id), None)
+            before = next((each for each in production.live_in(fold, model_id) if each != version_id), None)
             canaries = production.canaries_of(fold, model_id)
             written = production.put_in_production(tx, model_id, version_id, reason=reason, alone=True)
             if written is None:
@@ -378,7 +376,7 @@ class Promotions:
                 # Nothing was to be done: then it is what made it so.
                 row = fold.one(
                     "SELECT c.id, e.recorded_at FROM events e JOIN commits c ON c.tx = e.tx"
-                    " WHERE e.subject = ? AND e.kind IN ('stage') AND e.standing ORDER BY e.event_id DESC",
+                    " WHERE e.subject = ? AND e.kind = 'stage' AND e.standing ORDER BY e.event_id DESC",
                     done.version_id,
                 )
                 commit, micros = row if row is not None else (fold.commit, micros)

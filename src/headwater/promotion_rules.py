@@ -13,7 +13,7 @@ from headwater.genuine import check_genuine
 from headwater.governance_model import Evaluation
 from headwater.lookup import name_of, version_row
 from headwater.names import ModelRef, counted, quote, shown
-from headwater.production import CHAMPION, LEGAL, PRODUCTION, STAGES, production_of, stage_of
+from headwater.production import LEGAL, PRODUCTION, STAGES, production_of, stage_of
 from headwater.state import Fold
 
 __all__ = [
@@ -89,20 +89,20 @@ def decide(context: Context, fold: Fold, wish: Wish, memo: dict[Any, Any]) -> Ev
         IntegrityError: The version is not what was registered.
     """
     version_id, model_id, number, *_ = version_row(fold, wish.ref)
-    is_governed = production.ruled(fold, model_id)
+    is_ruled = production.ruled(fold, model_id)
     now = stage_of(fold, version_id)
     reference = f"{quote(name_of(fold, model_id))}/{number}"
     check_genuine(fold, version_id, reference, vouched=True)
     by_deployment = wish.by_alias or wish.deployment_id is not None
-    if wish.straight and now in ("none", "development"):
+    if wish.straight and now in production.UNSTAGED:
         staged = gates.evaluate(context, fold, version_id=version_id, stage="staging", traffic=None, memo=memo)
         if not staged.passed:
             raise RefusedError(staged)
-    elif is_governed or not (by_deployment or wish.by_traffic):
+    elif is_ruled or not (by_deployment or wish.by_traffic):
         check_transition(reference, now, wish.to)
     if wish.to == "archived" and now != wish.to:
         check_serves_not(fold, model_id, version_id, reference)
-    if wish.is_canary and (is_governed or not by_deployment):
+    if wish.is_canary and (is_ruled or not by_deployment):
         current = production_of(fold, model_id)
         if current is None:
             raise ConflictError(
@@ -124,7 +124,7 @@ def decide(context: Context, fold: Fold, wish: Wish, memo: dict[Any, Any]) -> Ev
 
 def in_production(fold: Fold, wish: Wish) -> set[str]:
     """Return the versions that are in production of the model that a wish is about."""
-    return production.faces(fold, version_row(fold, wish.ref)[1])["traffic"]
+    return set(production.live_in(fold, version_row(fold, wish.ref)[1]))
 
 
 def check_unmoved(fold: Fold, wish: Wish, seen: set[str]) -> None:
@@ -210,9 +210,8 @@ def check_percent(percent: object) -> float:
 
 def production_before(fold: Fold, model_id: str, version_id: str) -> str | None:
     """Return the version in production that another one would take the place of."""
-    live = [each["version_id"] for each in production.serving_in(fold, model_id) if each["mode"] == "live"]
-    live += [value for _, value in fold.standing(model_id, "alias", CHAMPION) if value is not None]
-    return next((each for each in live if each != version_id), None)
+    there = [*production.live_in(fold, model_id), *production.champions_of(fold, model_id)]
+    return next((each for each in there if each != version_id), None)
 
 
 def share_of(fold: Fold, model_id: str, version_id: str) -> float:

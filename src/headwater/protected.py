@@ -7,7 +7,6 @@ force there by being united: it is decided again (see `headwater.replaying`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -248,7 +247,7 @@ def _value(fold: Fold, place: Place) -> str | None:
         return value
     if len(standing) > 1:
         # What two branches deployed, as everybody reads it.
-        value = json.dumps(production.serving_in(fold, place[0]), separators=(",", ":"))
+        value = production.traffic_value(production.serving_in(fold, place[0]))
     return value or _nothing(place)
 
 

@@ -11,7 +11,7 @@ from headwater.errors import InvalidInputError, NotFoundError, PermissionDeniedE
 from headwater.governance_model import Approval, CardCheck, Check
 from headwater.ids import from_micros
 from headwater.lookup import name_of, version_row
-from headwater.names import check_label, check_text, parse_model, quote, shown
+from headwater.names import because, check_label, check_reason, check_text, parse_model, quote, shown
 from headwater.policy import STAGES
 from headwater.sealing import principal_of
 from headwater.state import Fold
@@ -44,7 +44,7 @@ class Records:
             raise InvalidInputError(f"not a result: {shown(repr(passed))}", hint="give passed=True or passed=False")
         if url is not None and (len(url) > _LONGEST or not check_text(url, "URL").startswith(_SCHEMES)):
             raise InvalidInputError(f"not a URL: {shown(url)}", hint="begin it with https:// or http://")
-        _check_length(detail, "detail")
+        check_reason(detail, "detail")
         value = json.dumps({"passed": passed, "url": url, "detail": detail}, ensure_ascii=False)
 
         def work(tx: Transaction) -> str:
@@ -70,7 +70,7 @@ class Records:
         ref = parse_model(reference)
         if to not in STAGES:
             raise InvalidInputError(f"nothing is approved for {shown(to)}", hint=f"choose {', '.join(STAGES)}")
-        _check_length(reason, "reason")
+        check_reason(reason)
         branch = gate_records.branch_of(self._context)
 
         def work(tx: Transaction) -> tuple[str, str]:
@@ -99,7 +99,7 @@ class Records:
             tx.fence(model_id)
             tx.subject = reference
             done = f"withdraw the approval of {reference} for" if withdraw else f"approve {reference} for"
-            tx.message = f"{done} {to}" + (f": {reason}" if reason else "")
+            tx.message = f"{done} {to}{because(reason)}"
             return str(version_id), principal
 
         version_id, principal = self._context.write("approve", work).result
@@ -169,8 +169,3 @@ def _approvals(fold: Fold, version_id: str) -> list[Approval]:
         )
         for said in gate_records.approvals_of(fold, version_id)
     ]
-
-
-def _check_length(text: str | None, what: str) -> None:
-    if text is not None and len(check_text(text, what)) > _LONGEST:
-        raise InvalidInputError(f"the {what} has {len(text)} characters, and {_LONGEST} are allowed")

@@ -21,10 +21,10 @@ from headwater.merge_model import Replayed
 from headwater.names import quote
 from headwater.production import PRODUCTION, Entry
 from headwater.promotion import Promotions
-from headwater.promotion_rules import RefusedError
+from headwater.promotion_rules import RefusedError, number_of
 from headwater.protected import Production, Replay, Rule, production_state
 from headwater.sealing import principal_of
-from headwater.state import Fold
+from headwater.subjects import called
 from headwater.transaction import Transaction
 
 __all__ = ["Replaying", "record"]
@@ -107,8 +107,8 @@ class Replaying:
             )
             return
         # Who may promote, and not stage, takes again the promotion: that others staged it on the branch was theirs.
-        straight = now in ("none", "development") and not self._may_stage(model_id)
-        if now in ("none", "development") and not straight and not self._enter(version_id, "staging"):
+        straight = now in production.UNSTAGED and not self._may_stage(model_id)
+        if now in production.UNSTAGED and not straight and not self._enter(version_id, "staging"):
             return
         self._do(
             lambda: self._promotions.promote(reference, PRODUCTION, reason=self.reason, straight=straight),
@@ -143,7 +143,7 @@ class Replaying:
         reference = self._reference(version_id)
         with self.context.reading() as fold:
             now = production.stage_of(fold, version_id)
-        if now in ("none", "development") and not self._enter(version_id, "staging"):
+        if now in production.UNSTAGED and not self._enter(version_id, "staging"):
             return
         self._do(
             lambda: self._promotions.deploy(
@@ -190,7 +190,7 @@ class Replaying:
             if tx.fold.one("SELECT 1 FROM models WHERE model_id = ?", subject) is not None:
                 tx.fence(subject)
             else:
-                tx.fence("_all")
+                tx.fence_all(always=True)
             tx.subject = rule.name
             tx.message = f"set {rule.name}: {self.reason}"
 
@@ -218,20 +218,15 @@ class Replaying:
 
     def _reference(self, version_id: str) -> str:
         with self.context.reading() as fold:
-            return _reference(fold, version_id)
+            return called(fold, version_id)
 
     def _number(self, version_id: str) -> int:
         with self.context.reading() as fold:
-            return int(fold.one("SELECT version FROM versions WHERE version_id = ?", version_id)[0])
+            return number_of(fold, version_id)
 
 
 _RULE_KINDS = {"policy": "gates", "action": "notify"}
 """What the log calls a transaction that sets a rule, where that is not the kind of its event."""
-
-
-def _reference(fold: Fold, version_id: str) -> str:
-    model_id, number = fold.one("SELECT model_id, version FROM versions WHERE version_id = ?", version_id)
-    return f"{quote(name_of(fold, model_id))}/{number}"
 
 
 def record(context: Context, found: Iterable[Replayed], source: str) -> None:

@@ -12,7 +12,7 @@ from headwater.errors import ConflictError, InvalidInputError, NotFoundError
 from headwater.ids import from_micros
 from headwater.keys import PublicKey
 from headwater.lookup import models_named
-from headwater.names import check_reason, shown
+from headwater.names import because, check_reason, shown
 from headwater.state import Fold
 from headwater.transaction import Transaction
 from headwater.trust import ACTOR, first_name
@@ -73,7 +73,7 @@ class Roles:
             if tx.rows:
                 tx.fence_all(always=True)
             tx.subject = f"role {role}"
-            tx.message = f"{name} is {role} on {pattern}" + (f": {reason}" if reason else "")
+            tx.message = f"{name} is {role} on {pattern}{because(reason)}"
             return [
                 Grant(role, name, pattern, each, from_micros(tx.micros), tx.actor, reason, new is not None)
                 for each in principals
@@ -103,7 +103,7 @@ class Roles:
                 tx.event(each, "role", REVOKED, key=key, reason=reason)
             tx.fence_all(always=True)
             tx.subject = f"role {role}"
-            tx.message = f"{name} is not {role} on {pattern} any more" + (f": {reason}" if reason else "")
+            tx.message = f"{name} is not {role} on {pattern} any more{because(reason)}"
             return [Grant(role, name, pattern, each, from_micros(tx.micros), tx.actor, reason) for each in held]
 
         return self._context.write("role", work).result
@@ -176,9 +176,7 @@ class Roles:
             if open_ones:
                 tx.fence_all(always=True)
             tx.subject = f"key {found[0]['key_id'][:12]}"
-            tx.message = f"revoke {len(open_ones)} of the keys of {found[0]['name']}" + (
-                f": {reason}" if reason else ""
-            )
+            tx.message = f"revoke {len(open_ones)} of the keys of {found[0]['name']}{because(reason)}"
             now = from_micros(tx.micros)
             return [Key(e["key_id"], e["name"], e["public"], True, True, False, now, tx.actor) for e in found]
 

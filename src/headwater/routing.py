@@ -19,7 +19,7 @@ from typing import Any
 from headwater.context import Context
 from headwater.errors import HeadwaterError, IntegrityError, InvalidInputError, NotFoundError
 from headwater.lookup import model_id_of, name_of
-from headwater.names import check_alias, parse_model, quote, shown
+from headwater.names import check_environment, parse_model, quote, shown
 from headwater.production import CHAMPION, PRODUCTION, serving_in
 from headwater.serving_model import Route, RouterStatus
 from headwater.state import Fold
@@ -318,12 +318,7 @@ def _split_of(fold: Fold, name: str, environment: str) -> _Split:
         raise InvalidInputError(
             f"{ref} is a version, and what answers is asked of a model", hint=f"write {quote(ref.name)}"
         )
-    try:
-        check_alias(environment)
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"not an environment: {shown(environment)}", hint="use a word such as 'production'"
-        ) from error
+    check_environment(environment)
     model_id = model_id_of(fold, ref.name)
 
     def route(entry: Mapping[str, Any], percent: float) -> Route:

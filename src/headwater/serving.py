@@ -17,8 +17,8 @@ from headwater.fold import entries_of
 from headwater.genuine import check_genuine
 from headwater.ids import from_micros, new_id
 from headwater.lookup import model_id_of, name_of, version_row
-from headwater.names import check_alias, check_reason, parse_model, quote, shown
-from headwater.production import PRODUCTION, Entry, replaces, serve, serving_in, withdraw
+from headwater.names import because, check_environment, check_reason, parse_model, quote, shown
+from headwater.production import PRODUCTION, Entry, add_deployment, replaces, serve, serving_in, withdraw
 from headwater.promotion import Promotions
 from headwater.promotion_rules import check_percent
 from headwater.serving_model import Deployment
@@ -62,7 +62,7 @@ class Deployments:
     ) -> Deployment:
         """Deploy a version. See `Registry.deploy`."""
         ref = parse_model(reference)
-        _check_environment(environment)
+        check_environment(environment)
         percent = _check_traffic(mode, traffic)
         check_reason(reason)
         deployment_id = new_id()
@@ -92,22 +92,11 @@ class Deployments:
                     f"the live version gets what canaries leave, {given:g} %, not {traffic:g}",
                     hint=f"a part of the requests goes to a canary: --mode canary --traffic {traffic:g}",
                 )
-            tx.append(
-                "deployments",
-                deployment_id=deployment_id,
-                model_id=model_id,
-                version_id=version_id,
-                environment=environment,
-                mode=mode,
-                traffic=given,
-            )
-            tx.append(
-                "lineage", source=f"model:{version_id}", relation="deployed", target=f"deployment:{deployment_id}"
-            )
+            add_deployment(tx, model_id, new, environment, given)
             named = f"{quote(name_of(tx.fold, model_id))}/{number}"
             share = "" if mode == "live" else f" with {given:g} %"
             tx.subject = named
-            tx.message = f"deploy {named} to {environment}, {mode}{share}" + (f": {reason}" if reason else "")
+            tx.message = f"deploy {named} to {environment}, {mode}{share}{because(reason)}"
 
         self._context.write("deploy", work)
         return self.get(deployment_id)
@@ -135,9 +124,7 @@ class Deployments:
                     reason,
                 )
             tx.subject = found.reference
-            tx.message = f"end {found.mode} {found.reference} in {found.environment}" + (
-                f": {reason}" if reason else ""
-            )
+            tx.message = f"end {found.mode} {found.reference} in {found.environment}{because(reason)}"
 
         self._context.write("undeploy", work)
         return self.get(deployment_id)
@@ -285,15 +272,6 @@ def _build(fold: Fold, row: Any, traffic: _Traffic) -> Deployment:
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
-def _check_environment(environment: str) -> None:
-    try:
-        check_alias(environment)
-    except InvalidInputError as error:
-        raise InvalidInputError(
-            f"not an environment: {shown(environment)}", hint="use a word such as 'production'"
-        ) from error
-
-
 def _check_traffic(mode: str, traffic: float | None) -> float:
     if mode not in MODES:
         raise InvalidInputError(f"not a mode: {shown(mode)}", hint=f"choose {', '.join(MODES)}")

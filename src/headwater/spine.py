@@ -7,12 +7,12 @@ by that: where it would leave out what had landed before it, it is a merge like 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headwater.lake.base import MOVE, Commit
 
-__all__ = ["KIND", "TX", "before", "line_of"]
+__all__ = ["KIND", "TX", "before", "landings_of", "line_of"]
 
 TX = "headwater.tx"
 """Commit metadata: the transaction whose rows the commit holds."""
@@ -43,6 +43,24 @@ def line_of(connection: sqlite3.Connection, new: Iterable[Commit]) -> dict[str, 
             each.is_followed = not history.loses(*each.parents)
             found[commit.id] = commit.parents[1 if each.is_followed else 0]
     return found
+
+
+def landings_of(connection: sqlite3.Connection, new: Sequence[Commit], head: str) -> list[Commit]:
+    """Return those of some commits by which a branch came to its head, the earliest first.
+
+    Args:
+        connection: What is folded.
+        new: Commits that are not folded yet, parents first.
+        head: The last of them.
+    """
+    by_id = {commit.id: commit for commit in new}
+    line = line_of(connection, new)
+    found: list[Commit] = []
+    at: str | None = head
+    while at in by_id:
+        found.append(by_id[at])
+        at = line[at]
+    return found[::-1]
 
 
 @dataclass(slots=True)

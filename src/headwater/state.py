@@ -41,7 +41,7 @@ from headwater.lake import refs
 from headwater.lake.base import REHEARSAL_PREFIX, Commit, Lake
 from headwater.lake.walk import commits_until
 from headwater.schema import TABLES
-from headwater.spine import line_of
+from headwater.spine import landings_of, line_of
 from headwater.trust import Judge, Root
 from headwater.verdicts import Landings, RefoldError, fold_judged, has_strays
 
@@ -479,14 +479,7 @@ class Folds:
         """Return what the lake's trust begins with: what the first landing that has a marker says, and no later one."""
         if connection.execute("SELECT 1 FROM info WHERE key = 'root'").fetchone():
             return _root_of(connection)
-        by_id = {commit.id: commit for commit in new}
-        line = line_of(connection, by_id.values())
-        spine: list[Commit] = []
-        at: str | None = head
-        while at in by_id:
-            spine.append(by_id[at])
-            at = line[at]
-        for commit in reversed(spine):
+        for commit in landings_of(connection, list(new), head):
             if (LANDED in commit.metadata or KIND in commit.metadata) and (
                 body := marking.found(self._lake, commit.id)
             ) is not None:
@@ -501,8 +494,7 @@ class Folds:
     ) -> None:
         """Add the events of a signed lake; the commits that brought them are there already."""
         newest = _newest(connection)
-        branch = self._names.get(name)
-        default = branch == root.branch or self._is_file(name, root.branch)
+        default = name == _branch_file(root.branch)
         row = connection.execute("SELECT value FROM info WHERE key = 'trunk'").fetchone() if default else None
         if row is not None and int(row[0]) < after:
             raise RefoldError  # the file began as a copy of another branch's, which this one was moved to
@@ -510,10 +502,6 @@ class Folds:
         connection.execute("INSERT OR REPLACE INTO info VALUES ('trunk', ?)", (trunk,))
         rehearsed = self._is_rehearsed(name, connection, newest)
         fold_judged(connection, events, Landings(root, after, trunk, rehearsed, self._events_at, self._verifies))
-
-    @staticmethod
-    def _is_file(name: str, branch: str) -> bool:
-        return name == _branch_file(branch)
 
     def _trunk(self, connection: sqlite3.Connection, root: Root) -> int:
         """Return the position up to which a line of first parents is the default branch's."""
