@@ -411,6 +411,9 @@ def test_an_admin_takes_rules_over_by_merging(ruled: Registry, model: Path) -> N
     assert "0.1" in ruled.gates("m")[0].text
     held = {(each.role, each.name) for each in ruled.roles()}
     assert held == {("admin", "tester"), ("author", "ann"), ("deployer", "dan"), ("deployer", "dora")}
+    # Roles are everybody's: all who decide by them wait at one fence, and it has no twin.
+    fences = {each.path for each in ruled._context.lake.list("main", "fence/")}
+    assert {path for path in fences if path.endswith("_all")} == {"fence/_all"}
 
 
 # -- another copy of the lake ----------------------------------------------------------------------------------------

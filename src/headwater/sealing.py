@@ -42,42 +42,27 @@ def seal(
         PermissionDeniedError: Who acts lacks a role, or a key: in a signed lake for whatever he writes.
     """
     own = [row for row in rows.get("events", ()) if row["tx"] == tx]
-    if own and (root is not None or _has_roles(fold)):
-        _seal(fold, rows, own, actor=actor, branch=branch, root=root, signer=signer)
-    if root is not None and signer is not None:
-        _check_writes(fold.judge(root=root), signer(), actor)
+    key = signer() if root is not None and signer is not None else None
+    if key is not None or (own and (root is not None or _has_roles(fold))):
+        judge = _judge(fold, rows, tx, root)
+        principal = _checked(judge, key, actor) if key is not None else principal_of(fold, actor)
+        _check(judge, own, rows.get("events", ()), principal)
+        if key is not None and root is not None:
+            _check_writes(judge, principal)
+            for row in own:
+                digests = judge.digests(named_versions(row))
+                row["signature"] = sign(row, key, lake=root.lake, branch=branch, digests=digests)
     return summary(digest_of(row) for row in own)
-
-
-def _check_writes(judge: Judge, key: Signer, actor: str) -> None:
-    """Make sure that somebody may write at all: rows without an event, such as metrics, are what gates read.
-
-    Raises:
-        PermissionDeniedError: He may not, or his key is not enrolled.
-    """
-    refusal = judge.lacking(_checked(judge, key, actor), WRITE)
-    if refusal is not None:
-        raise PermissionDeniedError(
-            refusal.message, hint=f"{refusal.hint}; what serves writes with the key of a deployer or an author"
-        )
 
 
 def _has_roles(fold: Fold) -> bool:
     return fold.one("SELECT 1 FROM events WHERE standing AND kind = 'role' AND value = 'granted' LIMIT 1") is not None
 
 
-def _seal(
-    fold: Fold,
-    rows: Mapping[str, Sequence[Any]],
-    own: Sequence[Any],
-    *,
-    actor: str,
-    branch: str,
-    root: Root | None,
-    signer: Callable[[], Signer] | None,
-) -> None:
-    events = rows["events"]
-    judge = fold.judge(
+def _judge(fold: Fold, rows: Mapping[str, Sequence[Any]], tx: str, root: Root | None) -> Judge:
+    """Return what judges a transaction by the state that it decided on, and by what it adds."""
+    events = rows.get("events", ())
+    return fold.judge(
         root=root,
         versions={
             each["version_id"]: (each["model_id"], each["digest"])
@@ -92,10 +77,16 @@ def _seal(
             for each in rows.get(table, ())
             if not isinstance(each, str)
         },
-        brought={each["event_id"] for each in events if each["tx"] != own[0]["tx"]},
+        brought={each["event_id"] for each in events if each["tx"] != tx},
     )
-    key = signer() if root is not None and signer is not None else None
-    principal = _checked(judge, key, actor) if key is not None else principal_of(fold, actor)
+
+
+def _check(judge: Judge, own: Sequence[Any], events: Sequence[Any], principal: str) -> None:
+    """Make sure that somebody may write some events.
+
+    Raises:
+        PermissionDeniedError: He lacks a role, for one of them or for one that a merge brings with it.
+    """
     for row in own:
         refusal = judge.refusal(row, principal)
         if refusal is not None:
@@ -104,10 +95,19 @@ def _seal(
             refusal = judge.refusal_of_brought(each, principal)
             if refusal is not None:
                 raise PermissionDeniedError(f"the merge brings a {each['kind']}: {refusal.message}", hint=refusal.hint)
-    if key is not None and root is not None:
-        for row in own:
-            digests = judge.digests(named_versions(row))
-            row["signature"] = sign(row, key, lake=root.lake, branch=branch, digests=digests)
+
+
+def _check_writes(judge: Judge, principal: str) -> None:
+    """Make sure that somebody may write at all: rows without an event, such as metrics, are what gates read.
+
+    Raises:
+        PermissionDeniedError: He may not.
+    """
+    refusal = judge.lacking(principal, WRITE)
+    if refusal is not None:
+        raise PermissionDeniedError(
+            refusal.message, hint=f"{refusal.hint}; what serves writes with the key of a deployer or an author"
+        )
 
 
 def principal_of(fold: Fold, actor: str) -> str:

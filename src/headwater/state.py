@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ class Fold:
             )
         return values.pop() if values else None
 
-    @property
+    @cached_property
     def root(self) -> Root | None:
         """What the lake's trust begins with; None where it is not signed."""
         return _root_of(self._connection)
